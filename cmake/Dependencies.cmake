@@ -1,0 +1,31 @@
+# Every library comes from the distribution; nothing is vendored. tests/run and apps/demo/run install what is missing.
+find_package(PkgConfig REQUIRED)
+find_package(fmt REQUIRED)
+find_package(nlohmann_json 3.11 REQUIRED)
+find_package(xsimd 8 REQUIRED)
+find_package(CLI11 REQUIRED)
+find_package(Threads REQUIRED)
+pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
+pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
+if(MILLRACE_OPENMP)
+  find_package(OpenMP REQUIRED)
+endif()
+if(MILLRACE_TESTS)
+  find_package(GTest REQUIRED)
+  find_package(Eigen3 3.4 REQUIRED)
+endif()
+if(MILLRACE_BENCH)
+  find_package(benchmark REQUIRED)
+endif()
+
+# openblas.pc may name the pthread build; the OpenMP build shares our thread pool, so it is found by its own folder.
+find_library(MILLRACE_OPENBLAS_LIBRARY NAMES openblas
+             PATHS /usr/lib/${CMAKE_LIBRARY_ARCHITECTURE}/openblas-openmp NO_DEFAULT_PATH)
+find_path(MILLRACE_OPENBLAS_INCLUDE NAMES cblas.h
+          PATHS /usr/include/${CMAKE_LIBRARY_ARCHITECTURE}/openblas-openmp NO_DEFAULT_PATH)
+if(NOT MILLRACE_OPENBLAS_LIBRARY OR NOT MILLRACE_OPENBLAS_INCLUDE)
+  message(FATAL_ERROR "The OpenMP build of OpenBLAS is missing: install libopenblas-openmp-dev")
+endif()
+add_library(millrace_openblas INTERFACE)
+target_include_directories(millrace_openblas SYSTEM INTERFACE ${MILLRACE_OPENBLAS_INCLUDE})
+target_link_libraries(millrace_openblas INTERFACE ${MILLRACE_OPENBLAS_LIBRARY})

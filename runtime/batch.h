@@ -1,0 +1,26 @@
+// Batch: the rows of one pass. Rows of one sequence are consecutive and continue what its cache holds.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace millrace {
+
+class KvCache;
+
+struct Batch {
+  // Rows [begin, end) of the batch continue the sequence in `cache` (not owned; its length grows after the pass).
+  struct Run {
+    KvCache* cache;
+    std::int64_t begin, end;
+  };
+
+  std::vector<std::int32_t> tokens;       // (rows) token ids
+  std::vector<std::int32_t> positions;    // (rows) positions for the rotary embedding
+  std::vector<Run> runs;                  // in row order, covering every row
+  std::vector<std::int32_t> logits_rows;  // rows that want logits, ascending
+
+  std::int64_t rows() const noexcept { return static_cast<std::int64_t>(tokens.size()); }
+};
+
+}  // namespace millrace

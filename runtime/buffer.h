@@ -1,0 +1,30 @@
+// Buffer: owning, aligned, zeroed memory; large ones ask for 2 MiB pages. Move-only.
+#pragma once
+
+#include <cstddef>
+#include <utility>
+
+namespace millrace {
+
+class Buffer {
+ public:
+  static constexpr std::size_t alignment = 64;
+
+  Buffer() = default;
+  // Throws Error(out_of_memory) naming `what` if the machine refuses.
+  Buffer(std::size_t bytes, const char* what);
+  Buffer(Buffer&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+  Buffer& operator=(Buffer&& other) noexcept;
+  ~Buffer();
+
+  std::byte* data() noexcept { return data_; }
+  const std::byte* data() const noexcept { return data_; }
+  std::size_t bytes() const noexcept { return bytes_; }
+
+ private:
+  std::byte* data_ = nullptr;
+  std::size_t bytes_ = 0;
+};
+
+}  // namespace millrace

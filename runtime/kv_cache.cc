@@ -1,0 +1,114 @@
+#include "runtime/kv_cache.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cstring>
+
+#include "runtime/bfloat16.h"
+#include "runtime/error.h"
+
+namespace millrace {
+namespace {
+
+void store(const float* source, std::int64_t count, Dtype dtype, std::byte* target) {
+  if (dtype == Dtype::f32) {
+    std::memcpy(target, source, static_cast<std::size_t>(count) * sizeof(float));
+    return;
+  }
+  auto* out = reinterpret_cast<Bfloat16*>(target);
+  for (std::int64_t i = 0; i < count; ++i) out[i] = bf16_from_f32(source[i]);
+}
+
+std::size_t block_bytes(const LayerKvShape& shape, Dtype dtype, std::int64_t rows) {
+  return static_cast<std::size_t>(rows * shape.row_elements() * size_of(dtype));
+}
+
+}  // namespace
+
+void store_kv_rows(const LayerKvShape& shape, Dtype dtype, std::int64_t block_rows, std::int64_t at, std::int64_t rows,
+                   const float* keys, const float* values, std::byte* block) noexcept {
+  const std::int64_t size = size_of(dtype);
+  std::byte* value_block = block + shape.kv_heads * block_rows * shape.qk_dim * size;
+  for (std::int64_t row = 0; row < rows; ++row)
+    for (std::int64_t head = 0; head < shape.kv_heads; ++head) {
+      const std::int64_t source = row * shape.kv_heads + head, target = head * block_rows + at + row;
+      store(keys + source * shape.qk_dim, shape.qk_dim, dtype, block + target * shape.qk_dim * size);
+      store(values + source * shape.v_dim, shape.v_dim, dtype, value_block + target * shape.v_dim * size);
+    }
+}
+
+KvRun run_of_block(const LayerKvShape& shape, Dtype dtype, std::int64_t block_rows, const std::byte* block,
+                   std::int64_t first, std::int64_t begin, std::int64_t end) noexcept {
+  const std::int64_t size = size_of(dtype);
+  const std::byte* value_block = block + shape.kv_heads * block_rows * shape.qk_dim * size;
+  return {.begin = begin,
+          .end = end,
+          .keys = block + (begin - first) * shape.qk_dim * size,
+          .values = value_block + (begin - first) * shape.v_dim * size,
+          .key_head_stride = block_rows * shape.qk_dim,
+          .value_head_stride = block_rows * shape.v_dim};
+}
+
+KvCache::KvCache(std::span<const LayerKvShape> layers, Dtype dtype, std::int64_t capacity)
+    : dtype_(dtype), capacity_(capacity) {
+  require(dtype == Dtype::bf16 || dtype == Dtype::f32, Errc::bad_argument, "a KV cache of {}, expected BF16 or F32",
+          name_of(dtype));
+  require(capacity > 0, Errc::bad_argument, "a KV cache of {} rows", capacity);
+  for (const LayerKvShape& shape : layers) {
+    Layer& layer = layers_.emplace_back();
+    layer.shape = shape;
+    layer.block_rows = shape.window > 0 ? std::min(shape.window, capacity) : page_rows;
+    if (shape.window > 0) layer.blocks.emplace_back(block_bytes(shape, dtype, layer.block_rows), "KV cache");
+  }
+}
+
+std::size_t KvCache::bytes() const noexcept {
+  std::size_t sum = 0;
+  for (const Layer& layer : layers_)
+    for (const Buffer& block : layer.blocks) sum += block.bytes();
+  return sum;
+}
+
+std::size_t KvCache::bytes_for(std::span<const LayerKvShape> layers, Dtype dtype, std::int64_t rows) {
+  std::size_t sum = 0;
+  for (const LayerKvShape& shape : layers) {
+    const std::int64_t pages = (rows + page_rows - 1) / page_rows;
+    sum += block_bytes(shape, dtype, shape.window > 0 ? std::min(shape.window, rows) : pages * page_rows);
+  }
+  return sum;
+}
+
+void KvCache::reserve(std::int64_t rows) {
+  require(rows <= capacity_, Errc::bad_argument, "a sequence of {} tokens, the context holds {}", rows, capacity_);
+  const auto pages = static_cast<std::size_t>((rows + page_rows - 1) / page_rows);
+  for (Layer& layer : layers_)
+    while (layer.shape.window == 0 && layer.blocks.size() < pages)
+      layer.blocks.emplace_back(block_bytes(layer.shape, dtype_, page_rows), "KV cache");
+}
+
+void KvCache::write(int index, std::int64_t first_row, std::int64_t rows, const float* keys,
+                    const float* values) noexcept {
+  Layer& layer = layers_[static_cast<std::size_t>(index)];
+  const LayerKvShape& shape = layer.shape;
+  const std::int64_t end = first_row + rows;
+  const bool ring = shape.window > 0;
+  for (std::int64_t row = ring ? std::max(first_row, end - layer.block_rows) : first_row; row < end;) {
+    const std::int64_t at = row % layer.block_rows;
+    const std::int64_t count = std::min(end - row, layer.block_rows - at);
+    Buffer& block = layer.blocks[ring ? 0 : static_cast<std::size_t>(row / layer.block_rows)];
+    store_kv_rows(shape, dtype_, layer.block_rows, at, count, keys + (row - first_row) * shape.kv_heads * shape.qk_dim,
+                  values + (row - first_row) * shape.kv_heads * shape.v_dim, block.data());
+    row += count;
+  }
+}
+
+KvRun KvCache::run_at(int index, std::int64_t row, std::int64_t end) const noexcept {
+  const Layer& layer = layers_[static_cast<std::size_t>(index)];
+  const bool ring = layer.shape.window > 0;
+  const std::int64_t at = row % layer.block_rows;
+  const Buffer& block = layer.blocks[ring ? 0 : static_cast<std::size_t>(row / layer.block_rows)];
+  return run_of_block(layer.shape, dtype_, layer.block_rows, block.data(), row - at, row,
+                      std::min(end, row - at + layer.block_rows));
+}
+
+}  // namespace millrace

@@ -1,0 +1,85 @@
+// KvCache: keys and values of one sequence, layer by layer. Full layers grow in pages; sliding-window layers are rings
+// of the window's size. Keys are stored after the rotary embedding, values after the value scale.
+// Owned by one session; used by one thread at a time.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "runtime/buffer.h"
+#include "runtime/dtype.h"
+
+namespace millrace {
+
+struct LayerKvShape {
+  std::int64_t kv_heads = 0;
+  std::int64_t qk_dim = 0;  // width of a key
+  std::int64_t v_dim = 0;   // width of a value
+  std::int64_t window = 0;  // keys a query sees, itself included; 0 = all
+
+  std::int64_t row_elements() const noexcept { return kv_heads * (qk_dim + v_dim); }
+};
+
+// Consecutive rows of a sequence in consecutive memory. Element type: the cache's dtype.
+struct KvRun {
+  std::int64_t begin = 0, end = 0;    // rows of the sequence
+  const std::byte* keys = nullptr;    // row `begin` of kv head 0; rows are qk_dim elements apart
+  const std::byte* values = nullptr;  // the same, v_dim elements apart
+  std::int64_t key_head_stride = 0;   // elements from one kv head to the next
+  std::int64_t value_head_stride = 0;
+};
+
+class KvCache {
+ public:
+  static constexpr std::int64_t page_rows = 256;
+
+  // `dtype` is bf16 or f32; `capacity` is the largest number of rows the sequence may reach.
+  KvCache(std::span<const LayerKvShape> layers, Dtype dtype, std::int64_t capacity);
+
+  std::int64_t length() const noexcept { return length_; }  // rows stored by completed passes
+  std::int64_t capacity() const noexcept { return capacity_; }
+  Dtype dtype() const noexcept { return dtype_; }
+  std::size_t bytes() const noexcept;
+  const LayerKvShape& shape(int layer) const noexcept { return layers_[static_cast<std::size_t>(layer)].shape; }
+
+  // Takes the memory for `rows` rows in all; throws Error(bad_argument) beyond the capacity, Error(out_of_memory).
+  void reserve(std::int64_t rows);
+
+  // Stores rows [first_row, first_row + rows) of a layer, rounding to the cache's dtype. A window layer keeps the last
+  // `window` of them. keys: (rows, kv_heads, qk_dim), values: (rows, kv_heads, v_dim).
+  void write(int layer, std::int64_t first_row, std::int64_t rows, const float* keys, const float* values) noexcept;
+
+  // The longest run that starts at `row`, which must be stored, and ends before `end`.
+  KvRun run_at(int layer, std::int64_t row, std::int64_t end) const noexcept;
+
+  void advance(std::int64_t rows) noexcept { length_ += rows; }  // a pass over `rows` rows is complete
+  void clear() noexcept { length_ = 0; }
+
+  // Bytes of a cache that holds `rows` rows.
+  static std::size_t bytes_for(std::span<const LayerKvShape> layers, Dtype dtype, std::int64_t rows);
+
+ private:
+  // A block holds `rows` rows: keys (kv_heads, rows, qk_dim), then values (kv_heads, rows, v_dim).
+  struct Layer {
+    LayerKvShape shape;
+    std::int64_t block_rows = 0;  // page_rows, or the window
+    std::vector<Buffer> blocks;   // pages, or one ring
+  };
+
+  std::vector<Layer> layers_;
+  Dtype dtype_;
+  std::int64_t capacity_;
+  std::int64_t length_ = 0;
+};
+
+// Converts and lays out rows as a cache block does, for a block of `block_rows` rows starting at row `at`.
+// Used by KvCache::write and by attention for the rows of the pass itself.
+void store_kv_rows(const LayerKvShape& shape, Dtype dtype, std::int64_t block_rows, std::int64_t at, std::int64_t rows,
+                   const float* keys, const float* values, std::byte* block) noexcept;
+
+// `block` (of `block_rows` rows, the first being row `first` of the sequence) seen as a run of rows [begin, end).
+KvRun run_of_block(const LayerKvShape& shape, Dtype dtype, std::int64_t block_rows, const std::byte* block,
+                   std::int64_t first, std::int64_t begin, std::int64_t end) noexcept;
+
+}  // namespace millrace

@@ -1,0 +1,87 @@
+// Program: an ordered, immutable list of steps, built once and shared by all sessions. Edges are value ids; the order
+// of the list is the order of execution. There are no passes over it except the planning of memory (workspace.h).
+// Step and value names follow the checkpoint's module names without the leading "model.".
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "runtime/dtype.h"
+#include "runtime/kv_cache.h"
+#include "runtime/op.h"
+
+namespace millrace {
+
+class Observer;
+class Workspace;
+
+using ValueId = std::int32_t;
+
+enum class RowSpace {
+  batch,   // one row per row of the batch
+  logits,  // one row per entry of Batch::logits_rows
+};
+
+// A value is produced by one step and has `row_shape` elements per row.
+struct Value {
+  std::string name;
+  std::vector<std::int64_t> row_shape;
+  Dtype dtype = Dtype::f32;  // f32 or i32
+  RowSpace row_space = RowSpace::batch;
+
+  std::int64_t row_elements() const noexcept;
+  std::int64_t row_bytes() const noexcept { return row_elements() * size_of(dtype); }
+};
+
+struct Step {
+  std::string name;
+  std::unique_ptr<const Op> op;
+  std::vector<ValueId> inputs, outputs;
+};
+
+class Program {
+ public:
+  std::span<const Step> steps() const noexcept { return steps_; }
+  std::span<const Value> values() const noexcept { return values_; }
+  const Value& value(ValueId id) const noexcept { return values_[static_cast<std::size_t>(id)]; }
+  // What each attention layer stores per token; index = the layer number given to ProgramBuilder::add_kv_layer.
+  std::span<const LayerKvShape> kv_layers() const noexcept { return kv_layers_; }
+  // The value named `name`, or -1.
+  ValueId find(std::string_view name) const noexcept;
+
+  // One pass over the batch, whose caches must have room (KvCache::reserve). After success every run's cache has grown
+  // by its rows; after an exception the caches of the batch must be cleared. `observer` may be null.
+  void run(const Batch& batch, Workspace& workspace, const Parallel& parallel, Observer* observer) const;
+
+ private:
+  friend class ProgramBuilder;
+  std::vector<Step> steps_;
+  std::vector<Value> values_;
+  std::vector<LayerKvShape> kv_layers_;
+};
+
+class ProgramBuilder {
+ public:
+  // Appends a step and returns the id of its first output; further outputs follow with consecutive ids.
+  // A step that reads only the batch has no inputs. Throws Error(bad_argument) on a repeated value name.
+  ValueId add(std::string step_name, std::unique_ptr<const Op> op, std::vector<ValueId> inputs,
+              std::vector<Value> outputs);
+
+  // The same for a step whose single output carries the step's name.
+  ValueId add(std::string name, std::unique_ptr<const Op> op, std::vector<ValueId> inputs,
+              std::vector<std::int64_t> row_shape, RowSpace row_space = RowSpace::batch);
+
+  // Declares the cache of one attention layer and returns its index.
+  int add_kv_layer(const LayerKvShape& shape);
+
+  Program build() &&;
+
+ private:
+  Program program_;
+};
+
+}  // namespace millrace
