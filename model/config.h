@@ -1,4 +1,5 @@
-// ModelConfig: what a checkpoint's config.json means, whichever spelling it used. Layers differ by data, never by class.
+// ModelConfig: what a checkpoint's config.json means, whichever spelling it used. Layers differ by data, never by
+// class.
 #pragma once
 
 #include <cstdint>
@@ -16,10 +17,10 @@ struct RopeSpec {
   RopeType type = RopeType::plain;
   std::int64_t rotary_dim = 0;  // leading dimensions of a head that rotate; even
   double theta = 0;
-  double factor = 1;                      // linear, yarn
-  std::int64_t original_positions = 0;    // yarn: original_max_position_embeddings
-  double beta_fast = 32, beta_slow = 1;   // yarn
-  double attention_factor = 1;            // multiplies cos and sin; yarn's default is resolved by the parser
+  double factor = 1;                     // linear, yarn
+  std::int64_t original_positions = 0;   // yarn: original_max_position_embeddings
+  double beta_fast = 32, beta_slow = 1;  // yarn
+  double attention_factor = 1;           // multiplies cos and sin; yarn's default is resolved by the parser
 };
 
 struct LayerSpec {
@@ -30,15 +31,15 @@ struct LayerSpec {
   std::int64_t window = 0;  // keys a query sees, itself included; 0 = all
   bool sinks = false;       // one more softmax logit per query head
   bool moe = false;
-  std::int64_t width = 0;   // intermediate size of the dense MLP or of one expert
+  std::int64_t width = 0;  // intermediate size of the dense MLP or of one expert
 };
 
 struct RouterSpec {
   std::int64_t experts = 0, top_k = 0;
   std::int64_t groups = 1, top_groups = 1;
-  bool normalize = true;    // divide the chosen scores by their sum
-  float norm_floor = 0;     // added to that sum
-  float scale = 1;          // routed_scaling_factor
+  bool normalize = true;  // divide the chosen scores by their sum
+  float norm_floor = 0;   // added to that sum
+  float scale = 1;        // routed_scaling_factor
 };
 
 struct ModelConfig {
@@ -47,13 +48,13 @@ struct ModelConfig {
   std::string model_type;
   std::int64_t vocab = 0, hidden = 0;
   std::int64_t max_positions = 0;
-  float epsilon = 0;         // of every RMSNorm
+  float epsilon = 0;  // of every RMSNorm
   float value_scale = 1;
   bool qkv_bias = false;
   bool tied_embeddings = false;
   std::vector<LayerSpec> layers;
-  LayerSpec mtp_layer;       // every multi-token-prediction layer; their number comes from the files
-  RouterSpec router;         // of every MoE layer
+  LayerSpec mtp_layer;                // every multi-token-prediction layer; their number comes from the files
+  RouterSpec router;                  // of every MoE layer
   std::vector<std::int32_t> eos_ids;  // config.json's eos_token_id, one or several
 };
 

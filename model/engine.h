@@ -1,0 +1,75 @@
+// Engine: opens a checkpoint folder and is the only type applications construct. Holds the weights, the Program, the
+// tokenizer and the generation defaults; immutable once open, so sessions share it. It must outlive its sessions.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "model/config.h"
+#include "model/generation_config.h"
+#include "runtime/numerics.h"
+#include "runtime/parallel.h"
+#include "runtime/program.h"
+
+namespace millrace {
+
+class Checkpoint;
+class Tokenizer;
+
+struct EngineOptions {
+  int threads = 0;  // 0 = the processors this process may run on
+  Numerics numerics = Numerics::fast;
+  std::optional<WeightFormat> weights;  // none = chosen for this machine
+  std::int64_t context = 0;             // most tokens of a session; 0 = the model's own limit
+  std::int64_t chunk = 512;             // most rows of one pass
+  std::int64_t window = 0;              // overrides the visible keys of sliding layers; 0 = as configured
+  // Called on the opening thread with the bytes read so far and in all.
+  std::function<void(std::uint64_t done, std::uint64_t total)> progress;
+};
+
+// Memory an open engine and one session of it take, by what it is for.
+struct MemoryUse {
+  std::uint64_t dense_weights = 0;
+  std::uint64_t expert_weights = 0;
+  std::uint64_t workspace = 0;
+  std::uint64_t kv_per_token = 0;  // growth per token, full layers
+  std::uint64_t kv_fixed = 0;      // rings of the window layers
+};
+
+class Engine {
+ public:
+  // Throws Error naming the file and the tensor or key, what was expected and what was found.
+  static std::unique_ptr<Engine> open(const std::filesystem::path& folder, const EngineOptions& options = {});
+  ~Engine();
+
+  const ModelConfig& config() const noexcept;
+  const Program& program() const noexcept;
+  const Parallel& parallel() const noexcept;
+  const Checkpoint& checkpoint() const noexcept;
+  const GenerationConfig& generation() const noexcept;
+  Numerics numerics() const noexcept;
+  WeightFormat weight_format() const noexcept;
+  std::int64_t context() const noexcept;
+  std::int64_t chunk() const noexcept;
+  Dtype kv_dtype() const noexcept;  // bf16, or f32 in f32 numerics
+  MemoryUse memory_use() const;
+
+  // Throws Error(not_found) for a folder without tokenizer files.
+  const Tokenizer& tokenizer() const;
+  // Ids that end a generation: generation_config.json, config.json and the tokens that end a turn by name.
+  const std::vector<std::int32_t>& stop_ids() const noexcept;
+  // Tensors of the checkpoint that the model does not use (multi-token-prediction layers, other towers).
+  std::vector<std::string> unused_tensors() const;
+
+ private:
+  struct State;
+  explicit Engine(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace millrace
