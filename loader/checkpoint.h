@@ -1,0 +1,73 @@
+// Checkpoint: a hub folder: config.json, the safetensors files that count, and their tensors under canonical names.
+// Owns the mapped files; immutable, so any thread may read it. Opening reads headers only.
+//
+// A canonical name is the name in the published MiMo files without the leading "model.":
+// "layers.3.self_attn.attention_sink_bias".
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "loader/safetensors.h"
+
+namespace millrace {
+
+// Where a tensor lies. Both pointers live as long as the checkpoint.
+struct StoredTensor {
+  const SafetensorsFile* file = nullptr;
+  const TensorEntry* entry = nullptr;
+
+  explicit operator bool() const noexcept { return entry != nullptr; }
+};
+
+class Checkpoint {
+ public:
+  using Tensors = std::map<std::string, StoredTensor, std::less<>>;
+
+  // `path` is a hub folder, or a single .safetensors file (then there is no configuration).
+  // With model.safetensors.index.json the index decides which files count and which of two files holds a tensor;
+  // without it every model*.safetensors counts. model_mtp.safetensors always counts.
+  // Throws Error naming the file: not_found, io, bad_file.
+  static Checkpoint open(const std::filesystem::path& path);
+
+  const std::string& path() const noexcept { return path_; }
+  bool has_config() const noexcept { return has_config_; }
+  const std::string& config_text() const noexcept { return config_text_; }      // config.json as on disk
+  const std::string& config_sha256() const noexcept { return config_sha256_; }  // of that text
+
+  std::span<const std::unique_ptr<const SafetensorsFile>> files() const noexcept { return files_; }
+  // By canonical name.
+  const Tensors& tensors() const noexcept { return tensors_; }
+  // The tensor of that canonical name; empty if there is none.
+  StoredTensor find(std::string_view canonical) const noexcept;
+  // Tensors of indexed files that the index does not mention (they count all the same), by name in the file.
+  const std::vector<std::string>& unindexed() const noexcept { return unindexed_; }
+
+ private:
+  struct Index;
+  explicit Checkpoint(std::string path) : path_(std::move(path)) {}
+  void add_file(const std::string& name, const Index* index);
+  void add_tensor(const SafetensorsFile& file, const TensorEntry& entry, const std::string& file_name,
+                  const Index* index);
+  void check_index(const Index& index) const;
+
+  std::string path_;
+  bool has_config_ = false;
+  std::string config_text_, config_sha256_;
+  std::vector<std::unique_ptr<const SafetensorsFile>> files_;
+  Tensors tensors_;
+  std::vector<std::string> unindexed_;
+};
+
+// The canonical form of a name in a file.
+std::string canonical_name(std::string_view name);
+
+// How published files spell a canonical name: "model.layers.0...", "lm_head.weight". For messages.
+std::string file_spelling(std::string_view canonical);
+
+}  // namespace millrace

@@ -1,0 +1,56 @@
+// Experts that live in the mapped checkpoint: checked by header when constructed, read (or dequantized, with
+// WeightFormat::bf16) at their first use, then kept. The operating system may drop and re-read clean pages.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "loader/weight_store.h"
+#include "runtime/expert_source.h"
+
+namespace millrace {
+
+// The experts of one MoE layer, stored one by one ("<prefix>.E.gate_proj.weight", "up_proj", "down_proj") or merged
+// ("<prefix>.gate_up_proj" (experts, 2 * width, hidden), gate rows first, and "<prefix>.down_proj" (experts, hidden,
+// width), not F8).
+struct ExpertLayer {
+  int layer = 0;       // what acquire() calls it
+  std::string prefix;  // canonical: "layers.3.mlp.experts"
+  std::int64_t experts = 0, width = 0, hidden = 0;
+};
+
+class MappedExperts final : public ExpertSource {
+ public:
+  // Finds and checks all experts, reading headers only; counts them as used in `store`, whose options it follows.
+  // The checkpoint of `store` must outlive this; the store need not. Throws what WeightStore::find_linear throws.
+  MappedExperts(WeightStore& store, const std::vector<ExpertLayer>& layers);
+
+  // Computing thread only. After an error the next call for that expert tries again.
+  ExpertLease acquire(int layer, int expert) override;
+
+  // Makes all experts resident now. Computing thread only.
+  void preload(const Progress& progress);
+
+  // Bytes of all experts in the files, and what holding all of them takes beside the mapped files.
+  std::uint64_t file_bytes() const noexcept { return file_bytes_; }
+  std::uint64_t owned_bytes() const noexcept { return owned_bytes_; }
+
+ private:
+  struct Expert {
+    StoredLinear gate, up, down;
+    LoadedLinear loaded_gate, loaded_up, loaded_down;
+    bool resident = false;
+  };
+
+  void add_layer(WeightStore& store, const ExpertLayer& layer);
+  void add_merged(WeightStore& store, const ExpertLayer& layer);
+  Expert& find(int layer, int expert);
+  void load(Expert& expert);
+
+  WeightOptions options_;
+  std::vector<std::vector<Expert>> layers_;  // by layer number; empty for dense layers
+  std::uint64_t file_bytes_ = 0, owned_bytes_ = 0;
+};
+
+}  // namespace millrace

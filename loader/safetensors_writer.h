@@ -1,0 +1,60 @@
+// Writes safetensors files so that a reader sees either a complete file or none: the data go to a temporary name in the
+// same folder, reach the disk, and only then take the final name. One thread at a time.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "runtime/dtype.h"
+
+namespace millrace {
+
+using SafetensorsMetadata = std::map<std::string, std::string>;
+
+struct TensorHeader {
+  std::string name;
+  Dtype dtype = Dtype::f32;
+  std::vector<std::int64_t> shape;
+};
+
+// Streams the data of tensors that were declared beforehand, in that order. Every tensor is aligned to its element if
+// wider element types are declared first.
+class SafetensorsWriter {
+ public:
+  // Throws Error(bad_argument) for repeated names, negative dimensions or text that is not UTF-8; Error(io) naming the
+  // file and the system's reason.
+  SafetensorsWriter(const std::filesystem::path& path, const SafetensorsMetadata& metadata,
+                    std::span<const TensorHeader> tensors);
+  SafetensorsWriter(const SafetensorsWriter&) = delete;
+  SafetensorsWriter& operator=(const SafetensorsWriter&) = delete;
+  // Removes the temporary file unless finish() succeeded.
+  ~SafetensorsWriter();
+
+  // Appends data. Throws Error(io), Error(bad_argument) beyond what was declared.
+  void write(std::span<const std::byte> data);
+
+  // Gives the file its name, replacing a previous one. Throws Error(bad_argument) if data are missing, Error(io).
+  void finish();
+
+ private:
+  [[noreturn]] void fail_io(const char* action) const;
+
+  std::string path_, temporary_;
+  int descriptor_ = -1;
+  std::uint64_t remaining_ = 0;  // declared bytes not yet written
+};
+
+struct TensorToWrite : TensorHeader {
+  std::span<const std::byte> data;  // exactly the bytes of the shape
+};
+
+// Writes all tensors at once, wider element types first, then by name, as the reference library orders them.
+void write_safetensors(const std::filesystem::path& path, const SafetensorsMetadata& metadata,
+                       std::vector<TensorToWrite> tensors);
+
+}  // namespace millrace

@@ -1,0 +1,23 @@
+// How weights are held in memory.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+
+#include "runtime/numerics.h"
+
+namespace millrace {
+
+class Parallel;
+
+// Called on the loading thread with bytes.
+using Progress = std::function<void(std::uint64_t done, std::uint64_t total)>;
+
+struct WeightOptions {
+  Numerics numerics = Numerics::fast;
+  WeightFormat format = WeightFormat::bf16;  // of F8_E4M3 weights; Numerics::f32 always keeps the codes
+  const Parallel* parallel = nullptr;        // not owned; null loads on one thread
+  Progress progress;                         // may be empty
+};
+
+}  // namespace millrace

@@ -1,0 +1,69 @@
+// WeightStore: the resident weights of a model by canonical name, in the form its operators take. The caller demands
+// shapes; whatever deviates is an error that names the tensor as files spell it. Owns what it converts and views the
+// checkpoint otherwise. One thread at a time; the tensors it returned may be read by any thread while both live.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "loader/checkpoint.h"
+#include "loader/stored_linear.h"
+#include "loader/weight_options.h"
+
+namespace millrace {
+
+class WeightStore {
+ public:
+  // `checkpoint` must outlive the store and the tensors it returns.
+  WeightStore(const Checkpoint& checkpoint, WeightOptions options);
+
+  const Checkpoint& checkpoint() const noexcept { return *checkpoint_; }
+  const WeightOptions& options() const noexcept { return options_; }
+
+  bool has(std::string_view name) const noexcept { return static_cast<bool>(checkpoint_->find(name)); }
+
+  // Every method below throws Error: not_found for a missing tensor; bad_file for another shape or unusable values;
+  // unsupported for another dtype; io.
+
+  // Norm weights, biases, sinks: (count) in BF16, F16 or F32. In Numerics::hf rounded to bf16 unless `pinned`, which
+  // also demands finite values (the router's correction bias).
+  std::vector<float> vector(std::string_view name, std::int64_t count, bool pinned = false);
+
+  // (out, in), see load_linear. segments_hint: kv heads of the layer for k_proj, else 1.
+  Tensor linear(std::string_view name, std::int64_t out, std::int64_t in, std::int64_t segments_hint = 1);
+
+  // (experts, hidden) F32; in Numerics::hf its values are rounded to bf16.
+  Tensor router(std::string_view name, std::int64_t experts, std::int64_t hidden);
+
+  // (vocab, hidden) BF16, F16 or F32, in place: rows are read from the disk when they are first used.
+  Tensor embedding(std::string_view name, std::int64_t vocab, std::int64_t hidden);
+
+  // Finds and checks a Linear's weight for someone who loads it later, and counts it as used.
+  StoredLinear find_linear(std::string_view name, std::int64_t out, std::int64_t in, std::int64_t segments_hint = 1);
+
+  // Finds a tensor (shape...) and counts it as used.
+  StoredTensor find(std::string_view name, std::span<const std::int64_t> shape);
+
+  // Tensors nobody asked for, as spelled in their file, by canonical name.
+  std::vector<std::string> unused() const;
+
+  // Memory taken beside the mapped files.
+  std::uint64_t owned_bytes() const noexcept { return owned_bytes_; }
+
+ private:
+  void note_used(std::string_view name);
+  Tensor keep(LoadedLinear loaded);
+  Tensor in_place(const StoredTensor& stored, bool populate);
+
+  const Checkpoint* checkpoint_;
+  WeightOptions options_;
+  std::deque<Buffer> memory_;
+  std::set<std::string, std::less<>> used_;
+  std::uint64_t done_bytes_ = 0, total_bytes_ = 0, owned_bytes_ = 0;
+};
+
+}  // namespace millrace
