@@ -1,0 +1,114 @@
+#include "ops/linear.h"
+
+#include <algorithm>
+
+#include "runtime/bfloat16.h"
+#include "runtime/error.h"
+
+namespace millrace {
+namespace {
+
+constexpr std::int64_t serial_rows = 4;    // so few are packed by the calling thread
+constexpr std::int64_t output_grain = 16;  // outputs of a task: whole cache lines of y
+
+std::size_t packed_total(std::int64_t rows, std::int64_t inputs, Compute compute) {
+  return compute == Compute::bf16 ? packed_bytes(rows, inputs) : 0;
+}
+
+LinearFormat format_of(const Tensor& weight, Compute compute) {
+  if (weight.dtype() == Dtype::bf16) return LinearFormat::bf16;
+  if (weight.dtype() == Dtype::f8_e4m3) return LinearFormat::f8_e4m3;
+  require(weight.dtype() == Dtype::f32 && compute == Compute::f32, Errc::bad_argument,
+          "linear: a weight of {}, expected BF16, F8_E4M3{}", name_of(weight.dtype()),
+          compute == Compute::f32 ? " or F32" : "");
+  return LinearFormat::f32;
+}
+
+}  // namespace
+
+LinearWeight linear_weight(const Tensor& weight, Compute compute) {
+  require(weight.rank() == 2 && weight.dim(0) > 0 && weight.dim(1) > 0, Errc::bad_argument,
+          "linear: a weight of shape {}, expected [outputs, inputs]", shape_text(weight.shape()));
+  const BlockScales& scales = weight.scales();
+  const LinearFormat format = format_of(weight, compute);
+  if (format == LinearFormat::f8_e4m3)
+    require(scales && scales.columns == (weight.dim(1) + linear_block - 1) / linear_block && scales.segment_rows > 0 &&
+                weight.dim(0) % scales.segment_rows == 0,
+            Errc::bad_argument, "linear: an FP8 weight {} with {} scales per row in segments of {} rows",
+            shape_text(weight.shape()), scales.columns, scales.segment_rows);
+  return {.data = weight.data(),
+          .scales = scales.data,
+          .format = format,
+          .outputs = weight.dim(0),
+          .inputs = weight.dim(1),
+          .scale_columns = scales.columns,
+          .segment_rows = scales.segment_rows};
+}
+
+Linear::Linear(const Tensor& weight, LinearOptions options)
+    : weight_(linear_weight(weight, options.compute)), options_(std::move(options)) {
+  require(options_.bias.empty() || std::ssize(options_.bias) == weight_.outputs, Errc::bad_argument,
+          "linear: a bias of {} elements for a weight {}", options_.bias.size(), shape_text(weight.shape()));
+}
+
+void Linear::run(const StepContext& context) const {
+  const std::int64_t rows = context.rows, inputs = weight_.inputs;
+  const std::size_t packed_size = packed_total(rows, inputs, options_.compute);
+  const std::size_t worker_size = linear_scratch_bytes(inputs);
+  std::byte* scratch = context.scratch.data();
+  const float* x = context.input(0);
+  float* y = context.output(0);
+  if (options_.compute == Compute::bf16) {
+    auto* packed = reinterpret_cast<std::uint16_t*>(scratch);
+    PackBf16Fn* pack = pack_bf16_kernel.best();
+    context.parallel.for_range(rows, serial_rows, [&](std::int64_t begin, std::int64_t end, int) {
+      pack(x + begin * inputs, end - begin, inputs, packed + begin * padded_inputs(inputs));
+    });
+  }
+  const bool packed = options_.compute == Compute::bf16;
+  LinearFn* kernel = (packed ? linear_bf16_kernel : linear_f32_kernel).best();
+  const std::int64_t grain =
+      weight_.outputs >= 8 * linear_block * context.parallel.threads() ? linear_block : output_grain;
+  context.parallel.for_range(weight_.outputs, grain, [&](std::int64_t begin, std::int64_t end, int worker) {
+    kernel({.weight = weight_,
+            .x = packed ? static_cast<const void*>(scratch) : x,
+            .x_rows = nullptr,
+            .rows = rows,
+            .y = y,
+            .y_stride = weight_.outputs,
+            .begin = begin,
+            .end = end,
+            .scratch = scratch + packed_size + static_cast<std::size_t>(worker) * worker_size});
+    finish(y, rows, begin, end);
+  });
+}
+
+// The bias, the scale and the roundings of outputs [begin, end).
+void Linear::finish(float* y, std::int64_t rows, std::int64_t begin, std::int64_t end) const noexcept {
+  const bool product = options_.product == Rounding::bf16, output = options_.output == Rounding::bf16;
+  if (options_.bias.empty() && options_.scale == 1.0f && !product && !output) return;
+  for (std::int64_t row = 0; row < rows; ++row)
+    for (std::int64_t o = begin; o < end; ++o) {
+      float& value = y[row * weight_.outputs + o];
+      if (!options_.bias.empty()) value += options_.bias[static_cast<std::size_t>(o)];
+      if (product) value = round_to_bf16(value);
+      value *= options_.scale;
+      if (output) value = round_to_bf16(value);
+    }
+}
+
+std::size_t Linear::scratch_bytes(std::int64_t rows, int threads) const {
+  return packed_total(rows, weight_.inputs, options_.compute) +
+         static_cast<std::size_t>(threads) * linear_scratch_bytes(weight_.inputs);
+}
+
+Cost Linear::cost(std::int64_t rows) const {
+  const double outputs = static_cast<double>(weight_.outputs), inputs = static_cast<double>(weight_.inputs);
+  const double weight_bytes = weight_.format == LinearFormat::f8_e4m3 ? 1
+                              : weight_.format == LinearFormat::bf16  ? 2
+                                                                      : 4;
+  return {.bytes = outputs * inputs * weight_bytes + 4 * static_cast<double>(rows) * (inputs + outputs),
+          .flops = 2 * static_cast<double>(rows) * outputs * inputs};
+}
+
+}  // namespace millrace

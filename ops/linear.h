@@ -1,0 +1,49 @@
+// Linear: y = round_output(scale * round_product(x W^T + bias)), W being (outputs, inputs). One order of summation for
+// all tiers, row counts and thread counts; it is stated in ops/linear_kernels.h.
+#pragma once
+
+#include <string_view>
+#include <vector>
+
+#include "ops/linear_kernels.h"
+#include "runtime/numerics.h"
+#include "runtime/op.h"
+#include "runtime/tensor.h"
+
+namespace millrace {
+
+enum class Compute {
+  bf16,  // x rounded to bf16, weights bf16 (an FP8 weight is bf16(code * scale)), fp32 sums
+  f32,   // x and weights in fp32 (an FP8 weight is code * scale), fp32 sums
+};
+
+struct LinearOptions {
+  Compute compute = Compute::bf16;
+  std::vector<float> bias;            // (outputs), or empty
+  float scale = 1;                    // multiplies the result
+  Rounding product = Rounding::none;  // after the bias
+  Rounding output = Rounding::none;   // after the scale
+};
+
+// The weight as kernels see it. Throws Error(bad_argument) unless it is a matrix of BF16, F8_E4M3 with block scales
+// that fit its shape, or, for Compute::f32 only, F32.
+LinearWeight linear_weight(const Tensor& weight, Compute compute);
+
+class Linear final : public Op {
+ public:
+  // Input 0: (rows, inputs); output 0: (rows, outputs). The memory of `weight` must outlive the operator.
+  Linear(const Tensor& weight, LinearOptions options);
+
+  std::string_view kind() const noexcept override { return "linear"; }
+  void run(const StepContext& context) const override;
+  std::size_t scratch_bytes(std::int64_t rows, int threads) const override;
+  Cost cost(std::int64_t rows) const override;
+
+ private:
+  void finish(float* y, std::int64_t rows, std::int64_t begin, std::int64_t end) const noexcept;
+
+  LinearWeight weight_;
+  LinearOptions options_;
+};
+
+}  // namespace millrace

@@ -1,0 +1,75 @@
+// The matrix product behind Linear and ExpertMlp, at the level of functions: y[r][o] = sum over e of x[r][e] * w[o][e].
+// Kernels are pure: they read a weight and packed rows, write outputs [begin, end) of each row, and use the caller's
+// scratch; several threads may run on disjoint ranges of outputs. Results do not depend on the tier, on the number of
+// rows in the call, or on how outputs are divided. This header is for kernel sources too: no containers.
+//
+// Order contract of Compute::bf16. The elements of a row are padded with zeros to a multiple of 128. Element e belongs
+// to accumulator a = 2 * (e / 64 % 2) + e / 8 % 2, each accumulator being 16 lanes. Within a group of 64, the 32
+// elements of an accumulator are, in order, the runs of 8 {0-7, 16-23, 32-39, 48-55} (a even) or {8-15, 24-31, 40-47,
+// 56-63} (a odd); the one at position p belongs to lane p / 2. Of each pair of positions the odd one is added first,
+// then the even one, both by a fused multiply-add with denormals flushed. At the end come (acc0 + acc1) + (acc2 + acc3)
+// lane by lane, then lane i with i + 8, i + 4, i + 2 and i + 1. Steps and groups are in ascending order.
+// Why this order: unpacking the bytes of 64 decoded FP8 codes within 128-bit lanes gives it, and vdpbf16ps adds so.
+//
+// Order contract of Compute::f32. Padded with zeros to a multiple of 64; element e goes to lane e % 16 of accumulator
+// e / 16 % 4 by a fused multiply-add; the same final sum.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "ops/isa.h"
+
+namespace millrace {
+
+inline constexpr std::int64_t linear_block = 128;  // unit of padding, and the side of a block of scales
+
+enum class LinearFormat : std::uint8_t {
+  bf16,     // bfloat16
+  f8_e4m3,  // codes with block scales; in Compute::bf16 a weight is bf16(code * scale), in Compute::f32 code * scale
+  f32,      // Compute::f32 only
+};
+
+// A weight as kernels see it: (outputs, inputs), row-major. Not owning.
+struct LinearWeight {
+  const void* data;
+  const float* scales;  // of f8_e4m3, laid out as BlockScales
+  LinearFormat format;
+  std::int64_t outputs, inputs;
+  std::int64_t scale_columns;  // blocks per row
+  std::int64_t segment_rows;   // outputs per grid of scales
+};
+
+struct LinearCall {
+  LinearWeight weight;
+  const void* x;               // Compute::bf16: rows of pack_bf16; Compute::f32: float (.., inputs)
+  const std::int32_t* x_rows;  // (rows) which rows of x to use, or null for rows 0, 1, ...
+  std::int64_t rows;
+  float* y;                 // (rows, y_stride)
+  std::int64_t y_stride;    // elements from row to row of y
+  std::int64_t begin, end;  // outputs to compute
+  std::byte* scratch;       // linear_scratch_bytes(inputs), aligned to 64; contents undefined
+};
+
+constexpr std::int64_t padded_inputs(std::int64_t inputs) noexcept {
+  return (inputs + linear_block - 1) / linear_block * linear_block;
+}
+
+// Memory of `rows` packed rows.
+constexpr std::size_t packed_bytes(std::int64_t rows, std::int64_t inputs) noexcept {
+  return static_cast<std::size_t>(rows * padded_inputs(inputs)) * sizeof(std::uint16_t);
+}
+
+// Rounds rows to bf16 (nearest even), pads and permutes them as the contract wants them: position q of a packed row
+// belongs to accumulator q / 32 % 4 and is position q % 32 there. x: (rows, inputs), packed: (rows, padded_inputs).
+using PackBf16Fn = void(const float* x, std::int64_t rows, std::int64_t inputs, std::uint16_t* packed) noexcept;
+extern const Kernel<PackBf16Fn> pack_bf16_kernel;
+
+using LinearFn = void(const LinearCall& call) noexcept;
+extern const Kernel<LinearFn> linear_bf16_kernel;  // x is packed; bf16 or f8_e4m3 weights
+extern const Kernel<LinearFn> linear_f32_kernel;   // x is plain; any weight
+
+// Scratch of one kernel call, whatever its tier, rows and range.
+std::size_t linear_scratch_bytes(std::int64_t inputs) noexcept;
+
+}  // namespace millrace

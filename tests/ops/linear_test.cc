@@ -1,0 +1,222 @@
+#include "ops/linear.h"
+
+#include <gtest/gtest.h>
+
+#include <limits>
+
+#include "runtime/error.h"
+#include "tests/oracle/linear.h"
+#include "tests/support/random.h"
+#include "tests/support/run_op.h"
+#include "tests/support/tiers.h"
+#include "tests/support/weights.h"
+
+namespace millrace {
+namespace {
+
+const std::vector<std::int64_t> ragged_inputs = {1, 7, 24, 40, 63, 64, 65, 127, 128, 129, 160, 168, 200, 4104};
+const std::vector<std::int64_t> row_counts = {2, 3, 4, 5, 7, 8, 16, 17, 33, 64};
+
+std::vector<float> run(Isa isa, const Linear& linear, const std::vector<float>& x, std::int64_t rows,
+                       std::int64_t outputs, int threads = 1) {
+  const test::WithIsa with(isa);
+  std::vector<float> y(static_cast<std::size_t>(rows * outputs), std::numeric_limits<float>::quiet_NaN());
+  test::run_op(linear, rows, {x.data()}, {y.data()}, threads);
+  return y;
+}
+
+LinearOptions computing(Compute compute) {
+  LinearOptions options;
+  options.compute = compute;
+  return options;
+}
+
+// Sixteen lanes of four accumulators: the longest chain has inputs/64 + 2 steps, then six sums.
+double tolerance(std::int64_t inputs, double unit = 0) {
+  return (static_cast<double>(inputs) / 64 + 10) * test::f32_unit + 1.01 * unit;
+}
+
+TEST(Linear, MatchesTheOracle) {
+  test::Random random(1);
+  for (std::int64_t inputs : ragged_inputs) {
+    const std::int64_t outputs = 19, rows = 3;
+    const auto x = random.normals(rows * inputs), w = random.normals(outputs * inputs, 0.02f);
+    const auto w16 = test::to_bf16(w);
+    test::Fp8Weight w8(random, outputs, inputs);
+    const auto rounded = test::rounded_to_bf16(x);
+    const auto want16 = oracle::linear(rounded, test::rounded_to_bf16(w), {}, inputs);
+    const auto want8 = oracle::linear(rounded, test::rounded_to_bf16(w8.values()), {}, inputs);
+    const auto want8_f32 = oracle::linear(x, w8.values(), {}, inputs);
+    const auto want32 = oracle::linear(x, w, {}, inputs);
+    const Linear bf16(test::matrix(Dtype::bf16, w16.data(), outputs, inputs), {});
+    const Linear fp8(w8.tensor(), {});
+    const Linear fp8_f32(w8.tensor(), computing(Compute::f32));
+    const Linear f32(test::matrix(Dtype::f32, w.data(), outputs, inputs), computing(Compute::f32));
+    for (Isa isa : test::present_tiers()) {
+      test::expect_close(run(isa, bf16, x, rows, outputs), want16, tolerance(inputs), "bf16");
+      test::expect_close(run(isa, fp8, x, rows, outputs), want8, tolerance(inputs), "fp8");
+      test::expect_close(run(isa, fp8_f32, x, rows, outputs), want8_f32, tolerance(inputs), "fp8 in fp32");
+      test::expect_close(run(isa, f32, x, rows, outputs), want32, tolerance(inputs), "fp32");
+    }
+  }
+}
+
+// The fourth format, BF16 weights in fp32, is bit for bit an F32 weight of the same values.
+TEST(Linear, Bf16WeightInFp32) {
+  test::Random random(2);
+  const std::int64_t inputs = 200, outputs = 21, rows = 5;
+  const auto x = random.normals(rows * inputs), w = test::rounded_to_bf16(random.normals(outputs * inputs));
+  const auto w16 = test::to_bf16(w);
+  const Linear bf16(test::matrix(Dtype::bf16, w16.data(), outputs, inputs), computing(Compute::f32));
+  const Linear f32(test::matrix(Dtype::f32, w.data(), outputs, inputs), computing(Compute::f32));
+  for (Isa isa : test::present_tiers())
+    test::expect_same_bits(run(isa, bf16, x, rows, outputs), run(isa, f32, x, rows, outputs), name_of(isa).data());
+}
+
+TEST(Linear, Fp8GivesTheBitsOfTheDequantizedWeight) {
+  test::Random random(3);
+  for (std::int64_t inputs : ragged_inputs)
+    for (std::int64_t segment : {1, 6, 130, 390}) {
+      const std::int64_t outputs = inputs > 1000 ? segment : 390, rows = 2;
+      test::Fp8Weight w8(random, outputs, inputs, segment);
+      const auto w16 = test::to_bf16(w8.values());
+      const auto x = random.normals(rows * inputs);
+      const Linear fp8(w8.tensor(), {}), bf16(test::matrix(Dtype::bf16, w16.data(), outputs, inputs), {});
+      const auto want = run(Isa::scalar, bf16, x, rows, outputs);
+      for (Isa isa : test::present_tiers())
+        test::expect_same_bits(run(isa, fp8, x, rows, outputs, 3), want, name_of(isa).data());
+    }
+}
+
+// Block scales that a table of bit patterns cannot represent: zero, tiny, huge, negative.
+TEST(Linear, Fp8WithUnusualScales) {
+  test::Random random(4);
+  const std::int64_t inputs = 300, outputs = 150;
+  for (float scale : {0.0f, 0x1p-118f, 0x1p-126f, 0x1p112f, -0.01f})
+    for (std::int64_t rows : {1, 9}) {
+      test::Fp8Weight w8(random, outputs, inputs);
+      w8.scales()[1] = scale;
+      const auto x = random.normals(rows * inputs);
+      const Linear fp8(w8.tensor(), {});
+      const auto want = run(Isa::scalar, fp8, x, rows, outputs);
+      for (Isa isa : test::present_tiers())
+        test::expect_same_bits(run(isa, fp8, x, rows, outputs), want, name_of(isa).data());
+    }
+}
+
+// Any number of rows in one call gives what each row gives by itself.
+void expect_single_rows(const Linear& linear, std::int64_t inputs, std::int64_t outputs, std::uint64_t seed) {
+  test::Random random(seed);
+  const auto x = random.normals(row_counts.back() * inputs);
+  std::vector<float> want;
+  for (std::int64_t row = 0; row < row_counts.back(); ++row) {
+    const auto y = run(Isa::scalar, linear, {x.begin() + row * inputs, x.begin() + (row + 1) * inputs}, 1, outputs);
+    want.insert(want.end(), y.begin(), y.end());
+  }
+  for (std::int64_t rows : row_counts)
+    for (Isa isa : test::present_tiers())
+      for (int threads : {1, 3})
+        test::expect_same_bits(run(isa, linear, x, rows, outputs, threads),
+                               std::span(want).first(static_cast<std::size_t>(rows * outputs)), name_of(isa).data());
+}
+
+TEST(Linear, SameBitsForAnyRowsTiersAndThreads) {
+  test::Random random(5);
+  for (std::int64_t inputs : {40, 200, 1160})
+    for (std::int64_t outputs : {1, 5, 49, 131}) {
+      const auto w = random.normals(outputs * inputs, 0.1f);
+      const auto w16 = test::to_bf16(w);
+      test::Fp8Weight w8(random, outputs, inputs);
+      expect_single_rows(Linear(test::matrix(Dtype::bf16, w16.data(), outputs, inputs), {}), inputs, outputs, 6);
+      expect_single_rows(Linear(w8.tensor(), {}), inputs, outputs, 7);
+      expect_single_rows(Linear(w8.tensor(), computing(Compute::f32)), inputs, outputs, 8);
+      expect_single_rows(Linear(test::matrix(Dtype::f32, w.data(), outputs, inputs), computing(Compute::f32)), inputs,
+                         outputs, 9);
+    }
+}
+
+TEST(Linear, LongRows) {
+  test::Random random(10);
+  const std::int64_t inputs = 16384 + 72, outputs = 9, rows = 9;
+  test::Fp8Weight w8(random, outputs, inputs);
+  const auto x = random.normals(rows * inputs);
+  const Linear fp8(w8.tensor(), {});
+  const auto want = run(Isa::scalar, fp8, x, rows, outputs);
+  for (Isa isa : test::present_tiers())
+    test::expect_same_bits(run(isa, fp8, x, rows, outputs), want, name_of(isa).data());
+}
+
+// Values whose products and sums are denormal: every tier flushes them alike.
+TEST(Linear, DenormalsAreFlushedOnEveryTier) {
+  test::Random random(11);
+  const std::int64_t inputs = 136, outputs = 8;
+  for (float size : {1e-18f, 1e-20f, 1e-36f, 1e-39f})
+    for (std::int64_t rows : {1, 6}) {
+      const auto x = random.normals(rows * inputs, size), w = random.normals(outputs * inputs, 1e-20f);
+      const auto w16 = test::to_bf16(w);
+      const Linear bf16(test::matrix(Dtype::bf16, w16.data(), outputs, inputs), {});
+      const auto want = run(Isa::scalar, bf16, x, rows, outputs);
+      for (Isa isa : test::present_tiers())
+        test::expect_same_bits(run(isa, bf16, x, rows, outputs), want, name_of(isa).data());
+    }
+}
+
+TEST(Linear, SpecialRowsStayInTheirRow) {
+  const float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+  test::Random random(12);
+  const std::int64_t inputs = 72, outputs = 20, rows = 7;
+  test::Fp8Weight w8(random, outputs, inputs);
+  for (Compute compute : {Compute::bf16, Compute::f32}) {
+    const Linear linear(w8.tensor(), computing(compute));
+    const auto clean = random.normals(rows * inputs);
+    auto x = clean;
+    x[2 * 72 + 5] = nan;
+    x[4 * 72 + 71] = inf;
+    for (Isa isa : test::present_tiers()) {
+      const auto want = run(isa, linear, clean, rows, outputs), y = run(isa, linear, x, rows, outputs);
+      for (std::size_t i = 0; i < y.size(); ++i) {
+        if (i / 20 == 2)
+          EXPECT_TRUE(std::isnan(y[i]));
+        else if (i / 20 == 4)
+          EXPECT_FALSE(std::isfinite(y[i]));
+        else
+          EXPECT_EQ(y[i], want[i]);
+      }
+    }
+  }
+}
+
+TEST(Linear, BiasScaleAndRounding) {
+  test::Random random(13);
+  const std::int64_t inputs = 64, outputs = 33, rows = 3;
+  const auto x = test::rounded_to_bf16(random.normals(rows * inputs)), w = random.normals(outputs * inputs);
+  const auto w16 = test::to_bf16(w);
+  const auto bias = random.normals(outputs);
+  const Tensor weight = test::matrix(Dtype::bf16, w16.data(), outputs, inputs);
+  const auto plain = run(Isa::scalar, Linear(weight, {}), x, rows, outputs);
+  LinearOptions options;
+  options.bias = bias;
+  options.scale = 0.707f;
+  options.product = options.output = Rounding::bf16;
+  const auto y = run(Isa::scalar, Linear(weight, options), x, rows, outputs, 2);
+  for (std::size_t i = 0; i < y.size(); ++i)
+    EXPECT_EQ(y[i], round_to_bf16(0.707f * round_to_bf16(plain[i] + bias[i % 33])));
+}
+
+TEST(Linear, RefusesWeightsThatDoNotFit) {
+  const std::vector<float> data(256 * 256);
+  const std::int64_t cube[] = {4, 4, 4};
+  EXPECT_THROW(Linear(Tensor(Dtype::bf16, cube, data.data()), {}), Error);
+  EXPECT_THROW(Linear(test::matrix(Dtype::f32, data.data(), 8, 8), {}), Error);
+  EXPECT_THROW(Linear(test::matrix(Dtype::f16, data.data(), 8, 8), computing(Compute::f32)), Error);
+  EXPECT_THROW(Linear(test::matrix(Dtype::f8_e4m3, data.data(), 8, 8), {}), Error);
+  const std::int64_t shape[] = {8, 200};
+  EXPECT_THROW(Linear(Tensor(Dtype::f8_e4m3, shape, data.data(), {data.data(), 1, 8}), {}), Error);
+  EXPECT_THROW(Linear(Tensor(Dtype::f8_e4m3, shape, data.data(), {data.data(), 2, 3}), {}), Error);
+  LinearOptions options;
+  options.bias = {1, 2};
+  EXPECT_THROW(Linear(test::matrix(Dtype::bf16, data.data(), 8, 8), options), Error);
+}
+
+}  // namespace
+}  // namespace millrace

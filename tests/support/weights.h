@@ -1,0 +1,67 @@
+// Random weights in each format that matrix kernels accept, with the memory behind them.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "runtime/bfloat16.h"
+#include "runtime/float8.h"
+#include "runtime/tensor.h"
+#include "tests/support/random.h"
+
+namespace millrace::test {
+
+// FP8 codes (outputs, inputs) with block scales, restarting the grid every `segment_rows` outputs.
+class Fp8Weight {
+ public:
+  Fp8Weight(Random& random, std::int64_t outputs, std::int64_t inputs, std::int64_t segment_rows = 0)
+      : outputs_(outputs), inputs_(inputs), segment_rows_(segment_rows == 0 ? outputs : segment_rows) {
+    for (std::int64_t i = 0; i < outputs * inputs; ++i) {
+      const auto code = static_cast<std::uint8_t>(random.below(256));
+      codes_.push_back(e4m3_is_nan(code) ? std::uint8_t{0x03} : code);
+    }
+    columns_ = (inputs + BlockScales::block - 1) / BlockScales::block;
+    const std::int64_t grid = (segment_rows_ + BlockScales::block - 1) / BlockScales::block;
+    for (std::int64_t i = 0; i < outputs / segment_rows_ * grid * columns_; ++i)
+      scales_.push_back(random.uniform(1e-4f, 3e-4f));
+  }
+
+  std::vector<std::uint8_t>& codes() { return codes_; }
+  std::vector<float>& scales() { return scales_; }
+  Tensor tensor() const {
+    const std::int64_t shape[] = {outputs_, inputs_};
+    return Tensor(Dtype::f8_e4m3, shape, codes_.data(), {scales_.data(), columns_, segment_rows_});
+  }
+  // code * scale in fp32.
+  std::vector<float> values() const {
+    std::vector<float> out;
+    for (std::int64_t o = 0; o < outputs_; ++o)
+      for (std::int64_t e = 0; e < inputs_; ++e)
+        out.push_back(e4m3_to_f32(codes_[static_cast<std::size_t>(o * inputs_ + e)]) *
+                      tensor().scales().row(o)[e / BlockScales::block]);
+    return out;
+  }
+
+ private:
+  std::int64_t outputs_, inputs_, segment_rows_, columns_ = 0;
+  std::vector<std::uint8_t> codes_;
+  std::vector<float> scales_;
+};
+
+inline std::vector<Bfloat16> to_bf16(const std::vector<float>& values) {
+  std::vector<Bfloat16> out;
+  for (float value : values) out.push_back(bf16_from_f32(value));
+  return out;
+}
+
+inline std::vector<float> rounded_to_bf16(std::vector<float> values) {
+  for (float& value : values) value = round_to_bf16(value);
+  return values;
+}
+
+inline Tensor matrix(Dtype dtype, const void* data, std::int64_t outputs, std::int64_t inputs) {
+  const std::int64_t shape[] = {outputs, inputs};
+  return Tensor(dtype, shape, data);
+}
+
+}  // namespace millrace::test
