@@ -45,13 +45,15 @@ class Checkpoint {
   const Tensors& tensors() const noexcept { return tensors_; }
   // The tensor of that canonical name; empty if there is none.
   StoredTensor find(std::string_view canonical) const noexcept;
+  // The same, which must exist and have that shape. Throws Error(not_found), Error(bad_file) with both shapes.
+  StoredTensor demand(std::string_view canonical, std::span<const std::int64_t> shape) const;
   // Tensors of indexed files that the index does not mention (they count all the same), by name in the file.
   const std::vector<std::string>& unindexed() const noexcept { return unindexed_; }
 
  private:
   struct Index;
   explicit Checkpoint(std::string path) : path_(std::move(path)) {}
-  void add_file(const std::string& name, const Index* index);
+  void add_file(const std::filesystem::path& path, const Index* index);
   void add_tensor(const SafetensorsFile& file, const TensorEntry& entry, const std::string& file_name,
                   const Index* index);
   void check_index(const Index& index) const;

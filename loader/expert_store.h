@@ -43,9 +43,8 @@ class MappedExperts final : public ExpertSource {
     bool resident = false;
   };
 
-  void add_layer(WeightStore& store, const ExpertLayer& layer);
-  void add_merged(WeightStore& store, const ExpertLayer& layer);
-  Expert& find(int layer, int expert);
+  static std::vector<Expert> find_single(WeightStore& store, const ExpertLayer& layer);
+  static std::vector<Expert> find_merged(WeightStore& store, const ExpertLayer& layer);
   void load(Expert& expert);
 
   WeightOptions options_;

@@ -42,6 +42,7 @@ class SafetensorsWriter {
   void finish();
 
  private:
+  void discard() noexcept;
   [[noreturn]] void fail_io(const char* action) const;
 
   std::string path_, temporary_;

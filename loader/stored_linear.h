@@ -29,6 +29,9 @@ struct StoredLinear {
 StoredLinear find_linear(const Checkpoint& checkpoint, std::string_view name, std::int64_t out, std::int64_t in,
                          std::int64_t segments_hint);
 
+// Throws Error(unsupported) naming the tensor unless it is BF16, F16 or F32.
+void require_float(const StoredTensor& stored);
+
 struct LoadedLinear {
   Tensor tensor;          // views `memory` or the mapped file
   Buffer memory, scales;  // owned; empty where the file's bytes serve

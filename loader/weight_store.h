@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <deque>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -26,7 +27,7 @@ class WeightStore {
 
   bool has(std::string_view name) const noexcept { return static_cast<bool>(checkpoint_->find(name)); }
 
-  // Every method below throws Error: not_found for a missing tensor; bad_file for another shape or unusable values;
+  // The methods below throw Error: not_found for a missing tensor; bad_file for another shape or unusable values;
   // unsupported for another dtype; io.
 
   // Norm weights, biases, sinks: (count) in BF16, F16 or F32. In Numerics::hf rounded to bf16 unless `pinned`, which
@@ -55,9 +56,9 @@ class WeightStore {
   std::uint64_t owned_bytes() const noexcept { return owned_bytes_; }
 
  private:
-  void note_used(std::string_view name);
-  Tensor keep(LoadedLinear loaded);
-  Tensor in_place(const StoredTensor& stored, bool populate);
+  void report(const StoredTensor& stored);
+  const std::byte* keep(Buffer memory);
+  Tensor view(const StoredTensor& stored);
 
   const Checkpoint* checkpoint_;
   WeightOptions options_;

@@ -1,0 +1,164 @@
+#include "loader/checkpoint.h"
+
+#include <algorithm>
+#include <array>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <system_error>
+
+#include "loader/json.h"
+#include "loader/sha256.h"
+#include "loader/text_file.h"
+#include "runtime/error.h"
+
+namespace millrace {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* config_name = "config.json";
+constexpr const char* index_name = "model.safetensors.index.json";
+constexpr const char* mtp_name = "model_mtp.safetensors";
+constexpr std::int64_t max_config_bytes = 16 << 20;
+constexpr std::int64_t max_index_bytes = 100'000'000;
+
+// Endings of names that files spell in more than one way; the second form is the canonical one.
+constexpr std::array<std::array<std::string_view, 2>, 1> endings = {{
+    {".self_attn.sinks", ".self_attn.attention_sink_bias"},
+}};
+
+// A plain file name: an index must not lead outside its folder.
+bool is_plain_name(std::string_view name) {
+  return !name.empty() && name != "." && name != ".." && name.find_first_of(std::string_view("/\\\0", 3)) == name.npos;
+}
+
+bool is_there(const fs::path& path) {
+  std::error_code failure;
+  return fs::exists(path, failure);
+}
+
+// The folder's model*.safetensors, by name.
+std::set<std::string> shards_of(const fs::path& folder) {
+  std::set<std::string> names;
+  std::error_code failure;
+  for (fs::directory_iterator entry(folder, failure), end; !failure && entry != end; entry.increment(failure)) {
+    const std::string name = entry->path().filename().string();
+    if (name.starts_with("model") && name.ends_with(".safetensors")) names.insert(name);
+  }
+  require(!failure, Errc::io, "{}: the folder cannot be read: {}", folder.string(), failure.message());
+  return names;
+}
+
+}  // namespace
+
+std::string canonical_name(std::string_view name) {
+  if (name.starts_with("model.")) name.remove_prefix(6);
+  for (const auto& [spelling, canonical] : endings)
+    if (name.ends_with(spelling)) {
+      name.remove_suffix(spelling.size());
+      return std::string(name).append(canonical);
+    }
+  return std::string(name);
+}
+
+std::string file_spelling(std::string_view canonical) {
+  if (canonical.starts_with("lm_head.")) return std::string(canonical);
+  return std::string("model.").append(canonical);
+}
+
+// model.safetensors.index.json: which file holds a tensor.
+struct Checkpoint::Index {
+  struct Place {
+    std::string name;  // as the index spells it
+    std::string file;
+  };
+  std::string path;
+  std::map<std::string, Place> places;  // by canonical name
+  std::set<std::string> files;
+
+  explicit Index(const fs::path& file) : path(file.string()) {
+    const nlohmann::json json = parse_json_file(file, {.unique_keys = true, .max_bytes = max_index_bytes});
+    const auto map = json.is_object() ? json.find("weight_map") : json.end();
+    require(json.is_object() && map != json.end() && map->is_object(), Errc::bad_file,
+            "{}: the object weight_map is missing", path);
+    for (const auto& [name, place] : map->items()) {
+      require(place.is_string(), Errc::bad_file, "{}: weight_map gives {} something other than a file name", path,
+              name);
+      const auto& shard = place.get_ref<const std::string&>();
+      require(is_plain_name(shard), Errc::bad_file,
+              "{}: the index sends {} to \"{}\"; only a plain name of a file in the folder is allowed", path, name,
+              shard);
+      const bool is_new = places.emplace(canonical_name(name), Place{name, shard}).second;
+      require(is_new, Errc::bad_file, "{}: the index names {} twice, in two spellings", path, name);
+      files.insert(shard);
+    }
+  }
+};
+
+Checkpoint Checkpoint::open(const fs::path& path) {
+  Checkpoint checkpoint(path.string());
+  std::error_code failure;
+  const fs::file_status status = fs::status(path, failure);
+  require(status.type() != fs::file_type::not_found, Errc::not_found, "{}: there is no such file or folder",
+          path.string());
+  require(!failure, Errc::io, "{}: {}", path.string(), failure.message());
+  if (status.type() != fs::file_type::directory) {
+    checkpoint.add_file(path, nullptr);
+    return checkpoint;
+  }
+  checkpoint.config_text_ = read_text_file(path / config_name, max_config_bytes);
+  checkpoint.config_sha256_ = sha256_hex(checkpoint.config_text_);
+  checkpoint.has_config_ = true;
+
+  std::unique_ptr<const Index> index;
+  if (is_there(path / index_name)) index = std::make_unique<const Index>(path / index_name);
+  std::set<std::string> names = index ? index->files : shards_of(path);
+  if (is_there(path / mtp_name)) names.insert(mtp_name);
+  require(!names.empty(), Errc::not_found, "{}: the folder holds no model*.safetensors", path.string());
+  for (const std::string& name : names) checkpoint.add_file(path / name, index.get());
+  if (index) checkpoint.check_index(*index);
+  return checkpoint;
+}
+
+void Checkpoint::add_file(const fs::path& path, const Index* index) {
+  const auto& file = *files_.emplace_back(std::make_unique<const SafetensorsFile>(path));
+  const std::string file_name = path.filename().string();
+  for (const TensorEntry& entry : file.entries()) add_tensor(file, entry, file_name, index);
+}
+
+void Checkpoint::add_tensor(const SafetensorsFile& file, const TensorEntry& entry, const std::string& file_name,
+                            const Index* index) {
+  std::string name = canonical_name(entry.name);
+  if (index) {
+    const auto place = index->places.find(name);
+    if (place != index->places.end() && place->second.file != file_name) return;
+    if (place == index->places.end() && index->files.contains(file_name)) unindexed_.push_back(entry.name);
+  }
+  const auto [place, is_new] = tensors_.try_emplace(std::move(name), StoredTensor{&file, &entry});
+  const StoredTensor& other = place->second;
+  require(is_new, Errc::bad_file, "{}: tensor {} is also in {} as {}", file.path(), entry.name, other.file->path(),
+          other.entry->name);
+}
+
+void Checkpoint::check_index(const Index& index) const {
+  for (const auto& [name, place] : index.places)
+    require(tensors_.contains(name), Errc::bad_file, "{}: the index places {} in {}, which does not hold it",
+            index.path, place.name, place.file);
+}
+
+StoredTensor Checkpoint::find(std::string_view canonical) const noexcept {
+  const auto found = tensors_.find(canonical);
+  return found == tensors_.end() ? StoredTensor{} : found->second;
+}
+
+StoredTensor Checkpoint::demand(std::string_view canonical, std::span<const std::int64_t> shape) const {
+  const StoredTensor stored = find(canonical);
+  require(static_cast<bool>(stored), Errc::not_found, "{}: tensor {} is missing", path_, file_spelling(canonical));
+  const std::vector<std::int64_t>& found = stored.entry->shape;
+  require(std::equal(found.begin(), found.end(), shape.begin(), shape.end()), Errc::bad_file,
+          "{}: tensor {} has the shape {}, expected {}", stored.file->path(), stored.entry->name, shape_text(found),
+          shape_text(shape));
+  return stored;
+}
+
+}  // namespace millrace

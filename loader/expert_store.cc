@@ -1,0 +1,101 @@
+#include "loader/expert_store.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "runtime/error.h"
+
+namespace millrace {
+namespace {
+
+std::uint64_t file_bytes_of(const StoredLinear& stored) {
+  return stored.bytes() + (stored.scale ? stored.scale.entry->bytes : 0);
+}
+
+}  // namespace
+
+MappedExperts::MappedExperts(WeightStore& store, const std::vector<ExpertLayer>& layers) : options_(store.options()) {
+  for (const ExpertLayer& layer : layers) {
+    require(layer.layer >= 0 && layer.experts > 0 && layer.width > 0 && layer.hidden > 0, Errc::bad_argument,
+            "{}: layer {} with {} experts of width {}", layer.prefix, layer.layer, layer.experts, layer.width);
+    const auto place = static_cast<std::size_t>(layer.layer);
+    if (place >= layers_.size()) layers_.resize(place + 1);
+    require(layers_[place].empty(), Errc::bad_argument, "{}: layer {} is given twice", layer.prefix, layer.layer);
+    layers_[place] = store.has(layer.prefix + ".gate_up_proj") ? find_merged(store, layer) : find_single(store, layer);
+    for (const Expert& expert : layers_[place])
+      for (const StoredLinear* stored : {&expert.gate, &expert.up, &expert.down}) {
+        file_bytes_ += file_bytes_of(*stored);
+        owned_bytes_ += millrace::owned_bytes(*stored, options_);
+      }
+  }
+}
+
+std::vector<MappedExperts::Expert> MappedExperts::find_single(WeightStore& store, const ExpertLayer& layer) {
+  std::vector<Expert> experts;
+  for (std::int64_t e = 0; e < layer.experts; ++e) {
+    const std::string stem = fmt::format("{}.{}.", layer.prefix, e);
+    Expert& expert = experts.emplace_back();
+    expert.gate = store.find_linear(stem + "gate_proj.weight", layer.width, layer.hidden);
+    expert.up = store.find_linear(stem + "up_proj.weight", layer.width, layer.hidden);
+    expert.down = store.find_linear(stem + "down_proj.weight", layer.hidden, layer.width);
+  }
+  return experts;
+}
+
+std::vector<MappedExperts::Expert> MappedExperts::find_merged(WeightStore& store, const ExpertLayer& layer) {
+  const std::int64_t count = layer.experts, width = layer.width, hidden = layer.hidden;
+  const StoredTensor both = store.find(layer.prefix + ".gate_up_proj", std::array{count, 2 * width, hidden});
+  const StoredTensor down = store.find(layer.prefix + ".down_proj", std::array{count, hidden, width});
+  require_float(both);
+  require_float(down);
+  // Matrix `index` of a tensor of matrices (out, in).
+  const auto part = [](const StoredTensor& tensor, std::int64_t index, std::int64_t out, std::int64_t in) {
+    StoredLinear stored;
+    stored.weight = tensor;
+    stored.out = out;
+    stored.in = in;
+    stored.offset = static_cast<std::uint64_t>(index) * stored.bytes();
+    return stored;
+  };
+  std::vector<Expert> experts;
+  for (std::int64_t e = 0; e < count; ++e) {
+    Expert& expert = experts.emplace_back();
+    expert.gate = part(both, 2 * e, width, hidden);
+    expert.up = part(both, 2 * e + 1, width, hidden);
+    expert.down = part(down, e, hidden, width);
+  }
+  return experts;
+}
+
+void MappedExperts::load(Expert& expert) {
+  if (expert.resident) return;
+  LoadedLinear gate = load_linear(expert.gate, options_);
+  LoadedLinear up = load_linear(expert.up, options_);
+  expert.loaded_down = load_linear(expert.down, options_);
+  expert.loaded_gate = std::move(gate);
+  expert.loaded_up = std::move(up);
+  expert.resident = true;
+}
+
+ExpertLease MappedExperts::acquire(int layer, int expert) {
+  const auto place = static_cast<std::size_t>(layer), index = static_cast<std::size_t>(expert);
+  require(layer >= 0 && place < layers_.size() && expert >= 0 && index < layers_[place].size(), Errc::bad_argument,
+          "layer {} has no expert {}", layer, expert);
+  Expert& found = layers_[place][index];
+  load(found);
+  return ExpertLease(*this, layer, expert,
+                     {found.loaded_gate.tensor, found.loaded_up.tensor, found.loaded_down.tensor});
+}
+
+void MappedExperts::preload(const Progress& progress) {
+  std::uint64_t done = 0;
+  for (std::vector<Expert>& layer : layers_)
+    for (Expert& expert : layer) {
+      load(expert);
+      done += file_bytes_of(expert.gate) + file_bytes_of(expert.up) + file_bytes_of(expert.down);
+      if (progress) progress(done, file_bytes_);
+    }
+}
+
+}  // namespace millrace

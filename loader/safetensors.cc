@@ -1,0 +1,166 @@
+#include "loader/safetensors.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "loader/json.h"
+#include "runtime/error.h"
+
+namespace millrace {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::uint64_t length_bytes = 8;
+
+std::string_view header_text(const MappedFile& file) {
+  const std::string& path = file.path();
+  require(file.bytes() >= length_bytes, Errc::bad_file,
+          "{}: {} bytes hold no safetensors header; at least {} were expected", path, file.bytes(), length_bytes);
+  file.populate(0, length_bytes);
+  static_assert(std::endian::native == std::endian::little);
+  std::uint64_t length = 0;
+  std::memcpy(&length, file.data(), sizeof length);
+  require(length <= SafetensorsFile::max_header_bytes, Errc::bad_file,
+          "{}: the header claims {} bytes, at most {} are accepted", path, length, SafetensorsFile::max_header_bytes);
+  require(length <= file.bytes() - length_bytes, Errc::bad_file,
+          "{}: the header claims {} bytes, but only {} follow: the file is truncated or no safetensors file", path,
+          length, file.bytes() - length_bytes);
+  file.populate(length_bytes, static_cast<std::size_t>(length));
+  return {reinterpret_cast<const char*>(file.data()) + length_bytes, static_cast<std::size_t>(length)};
+}
+
+// Reads one tensor of the header; offsets become relative to the file.
+class EntryReader {
+ public:
+  EntryReader(const std::string& path, std::uint64_t data_begin, std::uint64_t data_bytes)
+      : path_(path), data_begin_(data_begin), data_bytes_(data_bytes) {}
+
+  TensorEntry read(const std::string& name, const json& value) const {
+    TensorEntry entry;
+    entry.name = name;
+    check(value.is_object(), name, "an object was expected");
+    for (const char* key : {"dtype", "shape", "data_offsets"})
+      require(value.contains(key), Errc::bad_file, "{}: tensor \"{}\" has no {}", path_, name, key);
+    entry.dtype = dtype_of(name, value["dtype"]);
+    entry.shape = shape_of(name, value["shape"]);
+    read_offsets(value["data_offsets"], entry);
+    check_bytes(entry);
+    return entry;
+  }
+
+ private:
+  void check(bool good, const std::string& name, const char* message) const {
+    require(good, Errc::bad_file, "{}: tensor \"{}\": {}", path_, name, message);
+  }
+
+  Dtype dtype_of(const std::string& name, const json& value) const {
+    check(value.is_string(), name, "dtype is not a string");
+    const auto& text = value.get_ref<const std::string&>();
+    const std::optional<Dtype> dtype = dtype_named(text);
+    require(dtype.has_value(), Errc::bad_file, "{}: tensor \"{}\" has the unknown dtype {}", path_, name,
+            text.substr(0, 40));
+    return *dtype;
+  }
+
+  std::vector<std::int64_t> shape_of(const std::string& name, const json& value) const {
+    check(value.is_array(), name, "shape is not an array");
+    std::vector<std::int64_t> shape;
+    for (const json& dimension : value) {
+      const bool good = dimension.is_number_unsigned() && dimension.get<std::uint64_t>() <= INT64_MAX;
+      check(good, name, "shape holds something other than a whole number from 0");
+      shape.push_back(dimension.get<std::int64_t>());
+    }
+    return shape;
+  }
+
+  void read_offsets(const json& value, TensorEntry& entry) const {
+    const bool good =
+        value.is_array() && value.size() == 2 && value[0].is_number_unsigned() && value[1].is_number_unsigned();
+    check(good, entry.name, "data_offsets are not two whole numbers from 0");
+    const auto begin = value[0].get<std::uint64_t>(), end = value[1].get<std::uint64_t>();
+    require(begin <= end, Errc::bad_file, "{}: tensor \"{}\": data_offsets run backwards, from {} to {}", path_,
+            entry.name, begin, end);
+    require(end <= data_bytes_, Errc::bad_file,
+            "{}: tensor \"{}\" ends at byte {} of the data, which have only {} bytes: the file is truncated or damaged",
+            path_, entry.name, end, data_bytes_);
+    entry.offset = data_begin_ + begin;
+    entry.bytes = end - begin;
+  }
+
+  void check_bytes(const TensorEntry& entry) const {
+    auto bytes = static_cast<std::uint64_t>(size_of(entry.dtype));
+    bool overflow = false;
+    for (std::int64_t dimension : entry.shape)
+      overflow |= __builtin_mul_overflow(bytes, static_cast<std::uint64_t>(dimension), &bytes);
+    require(!overflow, Errc::bad_file, "{}: tensor \"{}\": the shape {} overflows 64 bits", path_, entry.name,
+            shape_text(entry.shape));
+    require(bytes == entry.bytes, Errc::bad_file, "{}: tensor \"{}\": {} {} needs {} bytes, its offsets span {}", path_,
+            entry.name, name_of(entry.dtype), shape_text(entry.shape), bytes, entry.bytes);
+  }
+
+  const std::string& path_;
+  std::uint64_t data_begin_, data_bytes_;
+};
+
+// Every byte of the data belongs to exactly one tensor. `entries` are in the order of their data.
+void check_layout(const std::string& path, std::span<const TensorEntry> entries, std::uint64_t data_begin,
+                  std::uint64_t file_bytes) {
+  std::uint64_t at = data_begin;
+  const TensorEntry* previous = nullptr;
+  for (const TensorEntry& entry : entries) {
+    require(entry.offset >= at, Errc::bad_file, "{}: tensors \"{}\" and \"{}\" overlap at byte {} of the data", path,
+            previous ? previous->name : "", entry.name, entry.offset - data_begin);
+    require(entry.offset == at, Errc::bad_file, "{}: bytes {} to {} of the data belong to no tensor", path,
+            at - data_begin, entry.offset - data_begin);
+    at = entry.offset + entry.bytes;
+    previous = &entry;
+  }
+  require(at == file_bytes, Errc::bad_file, "{}: bytes {} to {} of the data belong to no tensor", path, at - data_begin,
+          file_bytes - data_begin);
+}
+
+}  // namespace
+
+SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : file_(path) {
+  const std::string_view text = header_text(file_);
+  const json header = parse_json(text, fmt::format("{}: header", this->path()), {.unique_keys = true});
+  require(header.is_object(), Errc::bad_file, "{}: the header is not a JSON object", this->path());
+  const std::uint64_t data_begin = length_bytes + text.size();
+  const EntryReader reader(this->path(), data_begin, file_.bytes() - data_begin);
+  for (const auto& [name, value] : header.items()) {
+    if (name != "__metadata__") {
+      entries_.push_back(reader.read(name, value));
+      continue;
+    }
+    require(value.is_object(), Errc::bad_file, "{}: __metadata__ is not an object", this->path());
+    for (const auto& [key, word] : value.items()) {
+      require(word.is_string(), Errc::bad_file, "{}: __metadata__ holds something other than strings", this->path());
+      metadata_.emplace(key, word.get<std::string>());
+    }
+  }
+  // A tensor without elements lies before the one that begins at the same byte.
+  std::sort(entries_.begin(), entries_.end(), [](const TensorEntry& a, const TensorEntry& b) {
+    return std::tie(a.offset, a.bytes, a.name) < std::tie(b.offset, b.bytes, b.name);
+  });
+  check_layout(this->path(), entries_, data_begin, file_.bytes());
+  for (const TensorEntry& entry : entries_) by_name_.emplace(entry.name, &entry);
+}
+
+const TensorEntry* SafetensorsFile::find(std::string_view name) const noexcept {
+  const auto found = by_name_.find(name);
+  return found == by_name_.end() ? nullptr : found->second;
+}
+
+std::span<const std::byte> SafetensorsFile::read(const TensorEntry& entry) const {
+  try {
+    file_.populate(static_cast<std::size_t>(entry.offset), static_cast<std::size_t>(entry.bytes));
+  } catch (const Error& error) {
+    fail(error.code(), "{} (tensor {})", error.what(), entry.name);
+  }
+  return data(entry);
+}
+
+}  // namespace millrace

@@ -1,0 +1,121 @@
+#include "loader/weight_store.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <utility>
+
+#include "loader/convert.h"
+#include "runtime/error.h"
+
+namespace millrace {
+namespace {
+
+// Routed experts and multi-token-prediction layers are not the store's to load.
+bool is_resident(std::string_view name) {
+  return !name.starts_with("mtp.") && name.find(".mlp.experts.") == name.npos;
+}
+
+std::int64_t elements_of(const TensorEntry& entry) {
+  return static_cast<std::int64_t>(entry.bytes) / size_of(entry.dtype);
+}
+
+}  // namespace
+
+WeightStore::WeightStore(const Checkpoint& checkpoint, WeightOptions options)
+    : checkpoint_(&checkpoint), options_(std::move(options)) {
+  for (const auto& [name, stored] : checkpoint.tensors())
+    if (is_resident(name)) total_bytes_ += stored.entry->bytes;
+}
+
+StoredTensor WeightStore::find(std::string_view name, std::span<const std::int64_t> shape) {
+  const StoredTensor stored = checkpoint_->demand(name, shape);
+  used_.emplace(name);
+  return stored;
+}
+
+StoredLinear WeightStore::find_linear(std::string_view name, std::int64_t out, std::int64_t in,
+                                      std::int64_t segments_hint) {
+  StoredLinear stored = millrace::find_linear(*checkpoint_, name, out, in, segments_hint);
+  used_.emplace(name);
+  if (stored.scale) used_.emplace(std::string(name) + "_scale_inv");
+  return stored;
+}
+
+void WeightStore::report(const StoredTensor& stored) {
+  done_bytes_ = std::min(done_bytes_ + stored.entry->bytes, total_bytes_);
+  if (options_.progress) options_.progress(done_bytes_, total_bytes_);
+}
+
+std::vector<float> WeightStore::vector(std::string_view name, std::int64_t count, bool pinned) {
+  const StoredTensor stored = find(name, std::array{count});
+  require_float(stored);
+  const std::span<const std::byte> data = stored.file->read(*stored.entry);
+  std::vector<float> values(static_cast<std::size_t>(count));
+  convert_to_f32(stored.entry->dtype, data.data(), count, values.data());
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const bool good = pinned ? std::isfinite(values[i]) : !std::isnan(values[i]);
+    require(good, Errc::bad_file, "{}: tensor {}: element {} is {}", stored.file->path(), stored.entry->name, i,
+            values[i]);
+  }
+  if (options_.numerics == Numerics::hf && !pinned)
+    for (float& value : values) value = round_to_bf16(value);
+  report(stored);
+  return values;
+}
+
+Tensor WeightStore::linear(std::string_view name, std::int64_t out, std::int64_t in, std::int64_t segments_hint) {
+  const StoredLinear stored = find_linear(name, out, in, segments_hint);
+  LoadedLinear loaded = load_linear(stored, options_);
+  if (loaded.memory.bytes() > 0) keep(std::move(loaded.memory));
+  if (loaded.scales.bytes() > 0) keep(std::move(loaded.scales));
+  report(stored.weight);
+  return loaded.tensor;
+}
+
+Tensor WeightStore::router(std::string_view name, std::int64_t experts, std::int64_t hidden) {
+  const StoredTensor stored = find(name, std::array{experts, hidden});
+  require_float(stored);
+  const std::span<const std::byte> data = stored.file->read(*stored.entry);
+  report(stored);
+  if (stored.entry->dtype == Dtype::f32 && options_.numerics != Numerics::hf) return view(stored);
+  const std::int64_t count = elements_of(*stored.entry);
+  Buffer memory(static_cast<std::size_t>(count) * sizeof(float), stored.entry->name.c_str());
+  auto* values = reinterpret_cast<float*>(memory.data());
+  convert_to_f32(stored.entry->dtype, data.data(), count, values);
+  if (options_.numerics == Numerics::hf)
+    for (std::int64_t i = 0; i < count; ++i) values[i] = round_to_bf16(values[i]);
+  return Tensor(Dtype::f32, stored.entry->shape, keep(std::move(memory)));
+}
+
+Tensor WeightStore::embedding(std::string_view name, std::int64_t vocab, std::int64_t hidden) {
+  const StoredTensor stored = find(name, std::array{vocab, hidden});
+  require_float(stored);
+  report(stored);
+  return view(stored);
+}
+
+// The file's bytes, or a copy where they are not aligned to their element.
+Tensor WeightStore::view(const StoredTensor& stored) {
+  const TensorEntry& entry = *stored.entry;
+  if (entry.offset % static_cast<std::uint64_t>(size_of(entry.dtype)) == 0)
+    return Tensor(entry.dtype, entry.shape, stored.file->data(entry).data());
+  const std::span<const std::byte> data = stored.file->read(entry);
+  Buffer memory(data.size(), entry.name.c_str());
+  std::copy(data.begin(), data.end(), memory.data());
+  return Tensor(entry.dtype, entry.shape, keep(std::move(memory)));
+}
+
+const std::byte* WeightStore::keep(Buffer memory) {
+  owned_bytes_ += memory.bytes();
+  return memory_.emplace_back(std::move(memory)).data();
+}
+
+std::vector<std::string> WeightStore::unused() const {
+  std::vector<std::string> names;
+  for (const auto& [name, stored] : checkpoint_->tensors())
+    if (!used_.contains(name)) names.push_back(stored.entry->name);
+  return names;
+}
+
+}  // namespace millrace
