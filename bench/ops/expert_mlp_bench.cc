@@ -1,0 +1,78 @@
+#include "ops/expert_mlp.h"
+
+#include <benchmark/benchmark.h>
+
+#include <vector>
+
+#include "runtime/buffer.h"
+
+namespace millrace {
+namespace {
+
+// Every expert is the same FP8 matrix at another place of one large buffer.
+class Experts final : public ExpertSource {
+ public:
+  Experts(std::int64_t count, std::int64_t hidden, std::int64_t width)
+      : hidden_(hidden),
+        width_(width),
+        memory_(static_cast<std::size_t>(3 * count * hidden * width), "experts"),
+        scales_(static_cast<std::size_t>(hidden / 128 * (width / 128)), 1e-3f) {
+    for (std::size_t i = 0; i < memory_.bytes(); ++i) memory_.data()[i] = static_cast<std::byte>(0x30 + i % 16);
+  }
+  ExpertLease acquire(int layer, int expert) override {
+    return ExpertLease(*this, layer, expert,
+                       {matrix(3 * expert, width_, hidden_), matrix(3 * expert + 1, width_, hidden_),
+                        matrix(3 * expert + 2, hidden_, width_)});
+  }
+
+ private:
+  Tensor matrix(std::int64_t index, std::int64_t outputs, std::int64_t inputs) const {
+    const std::int64_t shape[] = {outputs, inputs};
+    return Tensor(Dtype::f8_e4m3, shape, memory_.data() + index * hidden_ * width_,
+                  {scales_.data(), inputs / 128, outputs});
+  }
+  std::int64_t hidden_, width_;
+  Buffer memory_;
+  std::vector<float> scales_;
+};
+
+void expert_mlp(benchmark::State& state) {
+  const std::int64_t rows = state.range(0), hidden = 4096, width = 2048, top_k = 8, experts = 32;
+  Experts source(experts, hidden, width);
+  const ExpertMlp op(0, source, {.hidden = hidden, .width = width, .top_k = top_k, .experts = experts});
+  const std::vector<float> x(static_cast<std::size_t>(rows * hidden), 0.5f),
+      weights(static_cast<std::size_t>(rows * top_k), 0.125f);
+  std::vector<float> y(x.size());
+  std::vector<std::int32_t> ids(weights.size());
+  Buffer scratch(op.scratch_bytes(rows, 1), "scratch");
+  const Batch batch;
+  const Parallel parallel(1);
+  const std::byte* const inputs[] = {reinterpret_cast<const std::byte*>(x.data()),
+                                     reinterpret_cast<const std::byte*>(ids.data()),
+                                     reinterpret_cast<const std::byte*>(weights.data())};
+  std::byte* const outputs[] = {reinterpret_cast<std::byte*>(y.data())};
+  std::int64_t turn = 0;
+  for (auto _ : state) {
+    for (std::int64_t row = 0; row < rows; ++row)
+      for (std::int64_t k = 0; k < top_k; ++k)
+        ids[static_cast<std::size_t>(row * top_k + k)] =
+            static_cast<std::int32_t>((turn + row) % (experts / top_k) + k * (experts / top_k));
+    ++turn;
+    op.run({.batch = batch,
+            .parallel = parallel,
+            .rows = rows,
+            .inputs = inputs,
+            .outputs = outputs,
+            .scratch = {scratch.data(), scratch.bytes()}});
+    benchmark::DoNotOptimize(y.data());
+  }
+  const double used = static_cast<double>(std::min(experts, rows * top_k) * 3 * hidden * width);
+  state.counters["weight_bytes"] =
+      benchmark::Counter(used * static_cast<double>(state.iterations()), benchmark::Counter::kIsRate);
+  state.counters["flops"] =
+      benchmark::Counter(op.cost(rows).flops * static_cast<double>(state.iterations()), benchmark::Counter::kIsRate);
+}
+BENCHMARK(expert_mlp)->Arg(1)->Arg(4)->Arg(64)->Unit(benchmark::kMillisecond);
+
+}  // namespace
+}  // namespace millrace
