@@ -1,0 +1,90 @@
+#include "apps/common/dump.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <array>
+
+#include "apps/common/glob.h"
+#include "runtime/error.h"
+
+namespace millrace {
+namespace {
+
+constexpr std::string_view logits_name = "logits";
+
+constexpr std::array<std::string_view, 12> layer_names = {"",
+                                                          ".input_layernorm",
+                                                          ".self_attn.q",
+                                                          ".self_attn.k",
+                                                          ".self_attn.v",
+                                                          ".self_attn.attn",
+                                                          ".self_attn.o_proj",
+                                                          ".post_attention_layernorm",
+                                                          ".mlp.router_logits",
+                                                          ".mlp.topk_ids",
+                                                          ".mlp.topk_weights",
+                                                          ".mlp"};
+
+bool chooses(const std::string& pattern, const std::string& name) {
+  if (pattern == "all") return is_dump_name(name);
+  return is_glob(pattern) ? is_dump_name(name) && glob_match(pattern, name) : pattern == name;
+}
+
+[[noreturn]] void fail_unknown(const Program& program, const std::string& pattern) {
+  std::vector<std::string> names;
+  for (const Value& value : program.values())
+    if (is_dump_name(value.name)) names.push_back(value.name);
+  fail(Errc::bad_argument, "no step output is named '{}'; near names: {}", pattern,
+       fmt::join(nearest_names(pattern, names, 4), ", "));
+}
+
+}  // namespace
+
+bool is_dump_name(std::string_view name) {
+  if (name == "embed_tokens" || name == "norm" || name == logits_name) return true;
+  constexpr std::string_view prefix = "layers.";
+  if (!name.starts_with(prefix)) return false;
+  name.remove_prefix(prefix.size());
+  const std::size_t digits = std::min(name.find_first_not_of("0123456789"), name.size());
+  return digits > 0 && std::find(layer_names.begin(), layer_names.end(), name.substr(digits)) != layer_names.end();
+}
+
+std::vector<ValueId> select_values(const Program& program, const std::vector<std::string>& patterns) {
+  std::vector<bool> used(patterns.size());
+  std::vector<ValueId> chosen;
+  for (std::size_t id = 0; id < program.values().size(); ++id) {
+    const std::string& name = program.values()[id].name;
+    bool wanted = false;
+    for (std::size_t i = 0; i < patterns.size(); ++i)
+      if (chooses(patterns[i], name)) wanted = used[i] = true;
+    if (wanted && name != logits_name) chosen.push_back(static_cast<ValueId>(id));
+  }
+  for (std::size_t i = 0; i < patterns.size(); ++i)
+    if (!used[i]) fail_unknown(program, patterns[i]);
+  return chosen;
+}
+
+DumpObserver::DumpObserver(const Program& program, const std::vector<ValueId>& values, std::int64_t rows) {
+  for (const ValueId id : values) {
+    const Value& value = program.value(id);
+    DumpTensor tensor{.name = value.name, .dtype = value.dtype, .shape = {0}, .data = {}};
+    tensor.shape.insert(tensor.shape.end(), value.row_shape.begin(), value.row_shape.end());
+    tensor.data.reserve(static_cast<std::size_t>(rows * value.row_bytes()));
+    index_.emplace(id, tensors_.size());
+    tensors_.push_back(std::move(tensor));
+  }
+}
+
+void DumpObserver::after(const Program& program, const Step& step, const StepContext& context) {
+  for (std::size_t i = 0; i < step.outputs.size(); ++i) {
+    const auto found = index_.find(step.outputs[i]);
+    if (found == index_.end()) continue;
+    DumpTensor& tensor = tensors_[found->second];
+    const std::byte* rows = context.outputs[i];
+    tensor.data.insert(tensor.data.end(), rows, rows + context.rows * program.value(step.outputs[i]).row_bytes());
+    tensor.shape[0] += context.rows;
+  }
+}
+
+}  // namespace millrace

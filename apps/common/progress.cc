@@ -1,0 +1,54 @@
+#include "apps/common/progress.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+#include "apps/common/output.h"
+
+namespace millrace {
+
+ProgressBar::ProgressBar(std::string label)
+    : label_(std::move(label)),
+      enabled_(errors_are_terminal()),
+      start_(Clock::now()),
+      next_(start_ + std::chrono::milliseconds(300)) {}
+
+ProgressBar::~ProgressBar() {
+  if (drawn_) print_note("\r\x1b[K");
+}
+
+void ProgressBar::update(std::uint64_t done, std::uint64_t total) {
+  if (!enabled_) return;
+  const Clock::time_point now = Clock::now();
+  if (now < next_) return;
+  next_ = now + std::chrono::milliseconds(100);
+  drawn_ = true;
+  print_note("\r" + progress_line(label_, done, total, std::chrono::duration<double>(now - start_).count()) + "\x1b[K");
+}
+
+std::string progress_line(const std::string& label, std::uint64_t done, std::uint64_t total, double seconds) {
+  constexpr int width = 24;
+  const double part = total == 0 ? 1 : std::min(1.0, static_cast<double>(done) / static_cast<double>(total));
+  const int filled = static_cast<int>(part * width);
+  std::string line =
+      fmt::format("{} [{:#<{}}{:.<{}}] {:3.0f}%  {} of {}", label, "", filled, "", width - filled, part * 100,
+                  bytes_text(static_cast<double>(done)), bytes_text(static_cast<double>(total)));
+  if (seconds <= 0 || done == 0) return line;
+  const double rate = static_cast<double>(done) / seconds;
+  const auto left = static_cast<std::int64_t>((1 - part) * static_cast<double>(total) / rate + 0.5);
+  return line + fmt::format("  {}/s  {}:{:02} left", bytes_text(rate), left / 60, left % 60);
+}
+
+std::string bytes_text(double bytes) {
+  constexpr std::array units = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
+  std::size_t unit = 0;
+  while (bytes >= 1024 && unit + 1 < units.size()) {
+    bytes /= 1024;
+    ++unit;
+  }
+  return unit == 0 ? fmt::format("{:.0f} B", bytes) : fmt::format("{:.1f} {}", bytes, units[unit]);
+}
+
+}  // namespace millrace

@@ -1,0 +1,37 @@
+// ProgressBar: one line on standard error that shows how far a long read has come, drawn only if standard error is a
+// terminal and the work takes longer than a moment; it erases itself at the end. Used by one thread at a time.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+namespace millrace {
+
+class ProgressBar {
+ public:
+  explicit ProgressBar(std::string label);
+  ~ProgressBar();
+  ProgressBar(const ProgressBar&) = delete;
+  ProgressBar& operator=(const ProgressBar&) = delete;
+
+  // Bytes done so far, of `total`; drawn at most ten times a second.
+  void update(std::uint64_t done, std::uint64_t total);
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  std::string label_;
+  bool enabled_;
+  bool drawn_ = false;
+  Clock::time_point start_;
+  Clock::time_point next_;
+};
+
+// The line itself: "Loading [#####.....]  50%  1.0 of 2.0 GiB  1.0 GiB/s  0:01 left".
+std::string progress_line(const std::string& label, std::uint64_t done, std::uint64_t total, double seconds);
+
+// "512 B", "1.5 KiB", "96.0 GiB"
+std::string bytes_text(double bytes);
+
+}  // namespace millrace

@@ -1,0 +1,105 @@
+#include "apps/common/dump.h"
+
+#include <gmock/gmock.h>
+
+#include <cstring>
+
+#include "runtime/error.h"
+#include "runtime/workspace.h"
+
+namespace millrace {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+// Writes the token id of each row, plus a constant, into every element.
+class Ids final : public Op {
+ public:
+  Ids(std::int64_t width, float plus) : width_(width), plus_(plus) {}
+  std::string_view kind() const noexcept override { return "ids"; }
+  void run(const StepContext& context) const override {
+    for (std::int64_t i = 0; i < context.rows * width_; ++i)
+      context.output(0)[i] = static_cast<float>(context.batch.tokens[static_cast<std::size_t>(i / width_)]) + plus_;
+  }
+  Cost cost(std::int64_t) const override { return {}; }
+
+ private:
+  std::int64_t width_;
+  float plus_;
+};
+
+using Shape = std::vector<std::int64_t>;
+
+Program three_steps() {
+  ProgramBuilder builder;
+  builder.add("embed_tokens", std::make_unique<Ids>(2, 0.0f), {}, Shape({2}));
+  builder.add("layers.0.self_attn.q_proj", std::make_unique<Ids>(1, 0.5f), {}, Shape({1}));
+  builder.add("layers.0", std::make_unique<Ids>(6, 0.25f), {}, Shape({2, 3}));
+  builder.add("logits", std::make_unique<Ids>(4, 0.0f), {}, Shape({4}), RowSpace::logits);
+  return std::move(builder).build();
+}
+
+std::vector<std::string> names(const Program& program, const std::vector<std::string>& patterns) {
+  std::vector<std::string> chosen;
+  for (const ValueId id : select_values(program, patterns)) chosen.push_back(program.value(id).name);
+  return chosen;
+}
+
+TEST(Dump, NamesOfTheFormat) {
+  for (const char* name :
+       {"embed_tokens", "norm", "logits", "layers.0", "layers.47.self_attn.q", "layers.3.mlp", "layers.3.mlp.topk_ids"})
+    EXPECT_TRUE(is_dump_name(name)) << name;
+  for (const char* name : {"", "layers", "layers.", "layers.x", "layers.0.self_attn.q_proj", "layers.0.", "normal",
+                           "mlp", "layers.0.mlp.topk", "layers.mlp"})
+    EXPECT_FALSE(is_dump_name(name)) << name;
+}
+
+TEST(Dump, Selects) {
+  const Program program = three_steps();
+  EXPECT_THAT(names(program, {"all"}), ElementsAre("embed_tokens", "layers.0"));
+  EXPECT_THAT(names(program, {"layers.*"}), ElementsAre("layers.0"));
+  EXPECT_THAT(names(program, {"layers.0.self_attn.q_proj"}), ElementsAre("layers.0.self_attn.q_proj"));
+  EXPECT_THAT(names(program, {"layers.0", "embed*", "layers.0"}), ElementsAre("embed_tokens", "layers.0"));
+  EXPECT_THAT(names(program, {"logits"}), ElementsAre());
+  EXPECT_THAT(names(program, {}), ElementsAre());
+}
+
+TEST(Dump, UnknownNameNamesNearOnes) {
+  const Program program = three_steps();
+  try {
+    select_values(program, {"all", "layer.0"});
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Errc::bad_argument);
+    EXPECT_THAT(error.what(), HasSubstr("'layer.0'"));
+    EXPECT_THAT(error.what(), HasSubstr("near names: layers.0,"));
+  }
+  EXPECT_THROW(select_values(program, {"layers.1*"}), Error);
+  EXPECT_THROW(select_values(program, {""}), Error);
+}
+
+TEST(Dump, AppendsTheRowsOfEachPass) {
+  const Program program = three_steps();
+  Workspace workspace(program, {.rows = 4, .logits_rows = 1, .threads = 1});
+  const Parallel parallel(1);
+  DumpObserver dump(program, select_values(program, {"all"}), 3);
+  for (const std::vector<std::int32_t>& tokens : {std::vector<std::int32_t>{7, 8}, std::vector<std::int32_t>{9}}) {
+    Batch batch;
+    batch.tokens = tokens;
+    batch.positions = tokens;
+    program.run(batch, workspace, parallel, &dump);
+  }
+  ASSERT_EQ(dump.tensors().size(), 2u);
+  const DumpTensor& embed = dump.tensors()[0];
+  EXPECT_EQ(embed.name, "embed_tokens");
+  EXPECT_THAT(embed.shape, ElementsAre(3, 2));
+  ASSERT_EQ(embed.data.size(), 6 * sizeof(float));
+  std::vector<float> values(6);
+  std::memcpy(values.data(), embed.data.data(), embed.data.size());
+  EXPECT_THAT(values, ElementsAre(7, 7, 8, 8, 9, 9));
+  EXPECT_THAT(dump.tensors()[1].shape, ElementsAre(3, 2, 3));
+}
+
+}  // namespace
+}  // namespace millrace
