@@ -137,8 +137,9 @@ inline Lanes round_bf16(Lanes a) noexcept {
   return a;
 }
 
-// e^x by the steps of exp_f32 in ops/math.h, lane by lane the same bits.
-inline Lanes exp(const Lanes& x) noexcept {
+// e^x by the steps of exp_f32 in ops/math.h, lane by lane the same bits. Inlined whatever its size: a kernel's object
+// must export nothing else.
+[[gnu::always_inline]] inline Lanes exp(const Lanes& x) noexcept {
   const Lanes clamped = min(Lanes::broadcast(88.376f), max(Lanes::broadcast(-87.336f), x));
   const Lanes shift = Lanes::broadcast(12582912.0f);
   const Lanes n = fma(clamped, Lanes::broadcast(1.44269504088896341f), shift) - shift;

@@ -1,0 +1,68 @@
+// Grouped-query attention over the KV cache: causal softmax(q k^T / sqrt(qk_dim)) v with an optional window and an
+// optional sink, one more logit per query head that has no value row and is not scaled. Query head h uses kv head
+// h / (heads / kv_heads). Row i of a sequence sees its rows j with max(0, i - window + 1) <= j <= i, all of j <= i
+// without a window. The cache's rows continue to be counted from the start of the sequence, whatever the positions are.
+//
+// Order of sums, with `first` the first visible row: score(j) = fused multiply-adds of lane e mod 16 for ascending e,
+// lanes added i with i+8, i+4, i+2, i+1, then times scale; m = the largest score or the sink; p_j = exp(score(j) - m);
+// denominator: lane (j - first) mod 16 adds p_j for ascending j, lanes added as above, then + exp(sink - m);
+// out[e] = fused multiply-adds of p_j * v_j[e] for ascending j, then divided by the denominator.
+// With Rounding::bf16 (r): score = r(r(q k) * scale), p_j = exp(r(score - m)), then r(p_j / denominator) weighs the
+// values and the sum is rounded. Source: Transformers eager_attention_forward of MiMoV2Flash.
+#pragma once
+
+#include <vector>
+
+#include "ops/gqa_attention_task.h"
+#include "ops/isa.h"
+#include "runtime/kv_cache.h"
+#include "runtime/op.h"
+
+namespace millrace {
+
+extern const Kernel<GqaAttentionFn> gqa_attention_kernel;
+
+struct GqaAttentionOptions {
+  int kv_layer = 0;           // index in the caches of the batch
+  std::int64_t heads = 0;     // query heads, a multiple of kv.kv_heads
+  LayerKvShape kv;            // the layer's cache, window included
+  Dtype cache = Dtype::bf16;  // its element type: bf16 or f32
+  std::vector<float> sinks;   // (heads), or empty
+  Rounding rounding = Rounding::none;
+  std::int64_t max_context = 0;  // rows a sequence may reach: bounds the scratch memory
+};
+
+class GqaAttention final : public Op {
+ public:
+  // Inputs per row: q (heads, qk_dim), k (kv_heads, qk_dim), v (kv_heads, v_dim); k and v are rounded to the type of
+  // the cache, into which they go. Output 0: (heads, v_dim). The lengths of the caches stay: Program::run advances
+  // them. Throws Error(bad_argument) on options that contradict each other.
+  explicit GqaAttention(GqaAttentionOptions options);
+
+  std::string_view kind() const noexcept override { return "gqa_attention"; }
+  // Throws Error(bad_argument) for a cache of another type or a sequence beyond max_context.
+  void run(const StepContext& context) const override;
+  std::size_t scratch_bytes(std::int64_t rows, int threads) const override;
+  Cost cost(std::int64_t rows) const override;  // of a sequence's first row: what the cache adds is not known here
+
+ private:
+  // The memory of one worker: scores, denominators, runs.
+  struct WorkerLayout {
+    std::int64_t stride;  // scores of one query head
+    std::size_t runs_at, bytes;
+  };
+  WorkerLayout worker_layout() const noexcept;
+  std::size_t staged_bytes(std::int64_t rows) const noexcept;
+
+  void check(const Batch& batch) const;
+  void take_new_rows(const StepContext& context) const;
+  void attend(const StepContext& context, std::int64_t row, std::int64_t kv_head, std::byte* memory) const;
+  std::int64_t collect_runs(const StepContext& context, const Batch::Run& run, std::int64_t first, std::int64_t end,
+                            std::int64_t kv_head, GqaRun* runs) const noexcept;
+
+  GqaAttentionOptions options_;
+  std::int64_t group_;
+  float scale_;
+};
+
+}  // namespace millrace
