@@ -1,0 +1,28 @@
+// Embedding: y[row] = table[tokens[row]], widened to fp32 (exact). With Rounding::bf16 the entries of an F16 or F32
+// table are rounded to bf16, as if the table had been loaded as bf16.
+#pragma once
+
+#include "runtime/numerics.h"
+#include "runtime/op.h"
+#include "runtime/tensor.h"
+
+namespace millrace {
+
+class Embedding final : public Op {
+ public:
+  // table: (vocab, hidden) of BF16, F16 or F32; not owned. No inputs, output 0: (rows, hidden).
+  // Throws Error(bad_argument) for another table; run() does for a token id outside 0..vocab-1.
+  Embedding(const Tensor& table, Rounding rounding);
+
+  std::string_view kind() const noexcept override { return "embedding"; }
+  void run(const StepContext& context) const override;
+  Cost cost(std::int64_t rows) const override;
+
+ private:
+  void write_row(std::int64_t id, float* y) const noexcept;
+
+  Tensor table_;
+  Rounding rounding_;
+};
+
+}  // namespace millrace
