@@ -161,4 +161,10 @@ inline Lanes round_bf16(Lanes a) noexcept {
   return p;
 }
 
+// 1 / (1 + e^-x), the bits of sigmoid_f32.
+inline Lanes sigmoid(const Lanes& x) noexcept {
+  const Lanes one = Lanes::broadcast(1.0f);
+  return one / (one + exp(Lanes::zero() - x));
+}
+
 }  // namespace millrace::MILLRACE_ISA
