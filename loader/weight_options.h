@@ -17,7 +17,7 @@ struct WeightOptions {
   Numerics numerics = Numerics::fast;
   WeightFormat format = WeightFormat::bf16;  // of F8_E4M3 weights; Numerics::f32 always keeps the codes
   const Parallel* parallel = nullptr;        // not owned; null loads on one thread
-  Progress progress;                         // may be empty
+  Progress progress = {};                    // may be empty
 };
 
 }  // namespace millrace
