@@ -24,6 +24,8 @@ void check_batch(const Batch& batch, const WorkspaceLimits& limits, std::span<co
   for (const Batch::Run& run : batch.runs) {
     require(run.begin == next && run.end > run.begin && run.cache != nullptr, Errc::bad_argument,
             "a batch whose runs do not cover its rows in order");
+    for (const Batch::Run* earlier = batch.runs.data(); earlier != &run; ++earlier)
+      require(earlier->cache != run.cache, Errc::bad_argument, "a batch that continues one cache twice");
     run.cache->reserve(run.cache->length() + run.end - run.begin);
     next = run.end;
   }

@@ -1,0 +1,153 @@
+#include "runtime/kv_cache.h"
+
+#include <gtest/gtest.h>
+
+#include "runtime/bfloat16.h"
+#include "runtime/error.h"
+#include "tests/support/random.h"
+
+namespace millrace {
+namespace {
+
+using Floats = std::vector<float>;
+
+float element(Dtype dtype, const std::byte* data, std::int64_t index) {
+  if (dtype == Dtype::f32) return reinterpret_cast<const float*>(data)[index];
+  return bf16_to_f32(reinterpret_cast<const Bfloat16*>(data)[index]);
+}
+
+// What the cache ought to hold: all rows ever written, as plain arrays.
+struct Reference {
+  LayerKvShape shape;
+  Floats keys, values;  // (rows, kv_heads, width)
+
+  float key(std::int64_t row, std::int64_t head, std::int64_t e) const {
+    return keys[static_cast<std::size_t>((row * shape.kv_heads + head) * shape.qk_dim + e)];
+  }
+  float value(std::int64_t row, std::int64_t head, std::int64_t e) const {
+    return values[static_cast<std::size_t>((row * shape.kv_heads + head) * shape.v_dim + e)];
+  }
+};
+
+void expect_run(const KvRun& run, const Reference& reference, Dtype dtype) {
+  const LayerKvShape& shape = reference.shape;
+  const auto round = [&](float x) { return dtype == Dtype::f32 ? x : round_to_bf16(x); };
+  for (std::int64_t row = run.begin; row < run.end; ++row)
+    for (std::int64_t head = 0; head < shape.kv_heads; ++head) {
+      for (std::int64_t e = 0; e < shape.qk_dim; ++e)
+        ASSERT_EQ(element(dtype, run.keys, head * run.key_head_stride + (row - run.begin) * shape.qk_dim + e),
+                  round(reference.key(row, head, e)))
+            << row << " " << head << " " << e;
+      for (std::int64_t e = 0; e < shape.v_dim; ++e)
+        ASSERT_EQ(element(dtype, run.values, head * run.value_head_stride + (row - run.begin) * shape.v_dim + e),
+                  round(reference.value(row, head, e)))
+            << row << " " << head << " " << e;
+    }
+}
+
+// Rows [begin, end) through run_at, each run starting where the previous one ended.
+void expect_rows(const KvCache& cache, int layer, const Reference& reference, std::int64_t begin, std::int64_t end) {
+  while (begin < end) {
+    const KvRun run = cache.run_at(layer, begin, end);
+    ASSERT_EQ(run.begin, begin);
+    ASSERT_GT(run.end, begin);
+    ASSERT_LE(run.end, end);
+    expect_run(run, reference, cache.dtype());
+    begin = run.end;
+  }
+}
+
+const std::vector<LayerKvShape> layers = {{2, 6, 4, 0}, {3, 5, 7, 8}, {1, 4, 4, 1}, {1, 3, 2, 300}, {1, 2, 2, 5000}};
+
+TEST(KvCache, HoldsWhatAPlainArrayHolds) {
+  for (Dtype dtype : {Dtype::bf16, Dtype::f32}) {
+    test::Random random(1);
+    KvCache cache(layers, dtype, 1000);
+    std::vector<Reference> references;
+    for (const LayerKvShape& shape : layers) references.push_back({shape, {}, {}});
+    for (std::int64_t rows : {1, 3, 250, 1, 1, 8, 9, 300, 7, 256, 1, 100}) {
+      cache.reserve(cache.length() + rows);
+      for (std::size_t layer = 0; layer < layers.size(); ++layer) {
+        Reference& reference = references[layer];
+        const LayerKvShape& shape = layers[layer];
+        const Floats keys = random.normals(rows * shape.kv_heads * shape.qk_dim);
+        const Floats values = random.normals(rows * shape.kv_heads * shape.v_dim);
+        cache.write(static_cast<int>(layer), cache.length(), rows, keys.data(), values.data());
+        reference.keys.insert(reference.keys.end(), keys.begin(), keys.end());
+        reference.values.insert(reference.values.end(), values.begin(), values.end());
+      }
+      cache.advance(rows);
+      for (std::size_t layer = 0; layer < layers.size(); ++layer) {
+        const std::int64_t window = layers[layer].window;
+        const std::int64_t first = window > 0 ? std::max<std::int64_t>(0, cache.length() - window) : 0;
+        expect_rows(cache, static_cast<int>(layer), references[layer], first, cache.length());
+        expect_rows(cache, static_cast<int>(layer), references[layer], (first + cache.length()) / 2, cache.length());
+      }
+    }
+    EXPECT_EQ(cache.length(), 937);
+  }
+}
+
+TEST(KvCache, RunsEndAtPagesAndAtTheEndOfTheRing) {
+  KvCache cache(layers, Dtype::f32, 1000);
+  cache.reserve(1000);
+  EXPECT_EQ(cache.run_at(0, 0, 1000).end, 256);
+  EXPECT_EQ(cache.run_at(0, 255, 1000).end, 256);
+  EXPECT_EQ(cache.run_at(0, 256, 300).end, 300);
+  EXPECT_EQ(cache.run_at(1, 13, 21).end, 16);
+  EXPECT_EQ(cache.run_at(1, 16, 21).end, 21);
+  EXPECT_EQ(cache.run_at(4, 0, 1000).end, 1000);  // a window beyond the capacity is a ring of the capacity
+}
+
+TEST(KvCache, TakesTheMemoryItAnnounces) {
+  for (Dtype dtype : {Dtype::bf16, Dtype::f32})
+    for (std::int64_t rows : {1, 255, 256, 257, 1000}) {
+      KvCache cache(layers, dtype, rows);
+      cache.reserve(rows);
+      EXPECT_EQ(cache.bytes(), KvCache::bytes_for(layers, dtype, rows)) << rows;
+    }
+}
+
+TEST(KvCache, GrowsByPagesAndKeepsThemWhenCleared) {
+  const std::vector<LayerKvShape> one = {{1, 1, 1, 0}};
+  KvCache cache(one, Dtype::bf16, 1000);
+  EXPECT_EQ(cache.bytes(), 0u);
+  cache.reserve(1);
+  const std::size_t page = cache.bytes();
+  cache.reserve(256);
+  EXPECT_EQ(cache.bytes(), page);
+  cache.reserve(257);
+  EXPECT_EQ(cache.bytes(), 2 * page);
+  cache.reserve(3);
+  cache.advance(3);
+  cache.clear();
+  EXPECT_EQ(cache.length(), 0);
+  EXPECT_EQ(cache.bytes(), 2 * page);
+}
+
+TEST(KvCache, RefusesWhatDoesNotFit) {
+  KvCache cache(layers, Dtype::bf16, 100);
+  EXPECT_NO_THROW(cache.reserve(100));
+  EXPECT_THROW(cache.reserve(101), Error);
+  EXPECT_THROW(KvCache(layers, Dtype::f16, 100), Error);
+  EXPECT_THROW(KvCache(layers, Dtype::f32, 0), Error);
+}
+
+TEST(KvRows, StagedBlockReadsLikeTheCache) {
+  test::Random random(2);
+  const LayerKvShape shape{2, 3, 5, 4};
+  const Reference reference{shape, random.normals(10 * 6), random.normals(10 * 10)};
+  Buffer block(10 * 16 * 2, "block");
+  store_kv_rows(shape, Dtype::bf16, 10, 0, 4, reference.keys.data(), reference.values.data(), block.data());
+  store_kv_rows(shape, Dtype::bf16, 10, 4, 6, reference.keys.data() + 4 * 6, reference.values.data() + 4 * 10,
+                block.data());
+  expect_run(run_of_block(shape, Dtype::bf16, 10, block.data(), 0, 2, 9), reference, Dtype::bf16);
+  // The block's first row may be any row of the sequence.
+  const KvRun later = run_of_block(shape, Dtype::bf16, 10, block.data(), 70, 72, 79);
+  EXPECT_EQ(later.keys, run_of_block(shape, Dtype::bf16, 10, block.data(), 0, 2, 9).keys);
+  EXPECT_EQ(later.begin, 72);
+  EXPECT_EQ(later.end, 79);
+}
+
+}  // namespace
+}  // namespace millrace
