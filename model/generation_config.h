@@ -3,7 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <optional>
+#include <string_view>
 #include <vector>
 
 namespace millrace {
@@ -17,7 +17,11 @@ struct GenerationConfig {
   std::vector<std::int32_t> eos_ids;
 };
 
-// Reads `folder`/generation_config.json. Throws Error(bad_config) naming the file and the key.
+// `text` is a generation_config.json; messages call it `file_name`. A do_sample that is false means temperature 0,
+// unless the file also sets a temperature. Throws Error: bad_file (no JSON), bad_config naming the key.
+GenerationConfig parse_generation_config(std::string_view text, std::string_view file_name);
+
+// Reads `folder`/generation_config.json; without that file, the defaults.
 GenerationConfig read_generation_config(const std::filesystem::path& folder);
 
 }  // namespace millrace

@@ -1,0 +1,25 @@
+// Family: what distinguishes one model family from another, and the explicit list of those this build knows.
+// Immutable data, safe from any thread.
+#pragma once
+
+#include <span>
+#include <string_view>
+
+#include "model/config.h"
+
+namespace millrace {
+
+struct Family {
+  std::string_view name;
+  std::span<const std::string_view> architectures;  // what `architectures` of config.json may name first
+  std::span<const std::string_view> model_types;    // what `model_type` may be
+  ModelConfig (*parse_config)(std::string_view text, std::string_view file_name);
+};
+
+std::span<const Family> families();
+
+// The family a config.json names by its first architecture, or by model_type where it lists none. Messages call the
+// text `file_name`. Throws Error: bad_file (no JSON), bad_config for an unknown pair, naming both.
+const Family& family_of(std::string_view config_text, std::string_view file_name);
+
+}  // namespace millrace

@@ -1,0 +1,277 @@
+#include "model/mimo_v2_flash_config.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "loader/json.h"
+#include "model/config_reader.h"
+#include "model/quantization_config.h"
+#include "model/rope_config.h"
+#include "runtime/error.h"
+
+namespace millrace {
+namespace {
+
+constexpr IntegerRange layer_range{1, 4096};
+constexpr IntegerRange vocab_range{1, 1 << 24};
+constexpr IntegerRange hidden_range{1, 1 << 20};
+constexpr IntegerRange width_range{1, 1 << 20};
+constexpr IntegerRange head_range{1, 1 << 16};
+constexpr IntegerRange head_dim_range{1, 1 << 16};
+constexpr IntegerRange expert_range{1, 1 << 16};
+constexpr NumberRange theta_range{1e-3, 1e15};
+constexpr NumberRange scale_range{1e-6, 1e6};
+constexpr IntegerRange position_range{1, (std::int64_t{1} << 31) - 2};
+
+// What both spellings leave out when it has the published value (Transformers 5.23, configuration_mimo_v2_flash.py).
+constexpr double full_theta = 5e6, sliding_theta = 1e4, rotary_factor = 0.334;
+
+void expect(const ConfigReader& config, std::string_view key, std::string_view expected) {
+  const std::string found = config.find_text({key}).value_or(std::string(expected));
+  require(found == expected, Errc::bad_config, "{}: {} is \"{}\", expected \"{}\"", config.where(), key, shown(found),
+          expected);
+}
+
+// Refuses what this family's forward pass does not contain, and storage layouts the loader cannot read.
+void check_mathematics(const ConfigReader& config) {
+  check_quantization(config);
+  const std::string layout = config.find_text({"attention_projection_layout"}).value_or("split");
+  require(layout != "fused_qkv", Errc::unsupported,
+          "{}: attention_projection_layout is fused_qkv; only split q, k and v are supported yet", config.where());
+  expect(config, "attention_projection_layout", "split");
+  expect(config, "scoring_func", "sigmoid");
+  expect(config, "topk_method", "noaux_tc");
+  expect(config, "hidden_act", "silu");
+  require(config.find_integer({"n_shared_experts"}, {0, 1 << 16}).value_or(0) == 0, Errc::bad_config,
+          "{}: n_shared_experts is above 0, but this architecture has no shared experts", config.where());
+  for (const std::string_view key : {"use_qk_norm", "mlp_bias"})
+    require(!config.find_bool(key).value_or(false), Errc::bad_config, "{}: {} is true, expected false", config.where(),
+            key);
+  for (const std::string_view key : {"attn_logit_softcapping", "final_logit_softcapping"})
+    require(!config.has(key), Errc::bad_config, "{}: {} is set, but this architecture has none", config.where(), key);
+}
+
+// Both spellings of a list with one of two words per layer, as the hub's digits 0 and 1.
+struct LayerWords {
+  std::string_view hub, names;
+  std::string_view zero, one;  // what `names` lists instead of 0 and 1
+};
+
+std::vector<std::int64_t> read_names(const ConfigReader& config, const LayerWords& words) {
+  const auto names = config.find_texts(words.names);
+  std::vector<std::int64_t> digits;
+  for (const std::string& name : *names) {
+    require(name == words.zero || name == words.one, Errc::bad_config, "{}: {} holds \"{}\", expected \"{}\" or \"{}\"",
+            config.where(), words.names, shown(name), words.zero, words.one);
+    digits.push_back(name == words.one ? 1 : 0);
+  }
+  return digits;
+}
+
+void check_length(const ConfigReader& config, std::string_view key, std::size_t found, std::int64_t layers) {
+  require(found == static_cast<std::size_t>(layers), Errc::bad_config,
+          "{}: {} has {} entries, but num_hidden_layers is {}", config.where(), key, found, layers);
+}
+
+// Empty if neither spelling is present.
+std::vector<std::int64_t> read_layer_digits(const ConfigReader& config, const LayerWords& words, std::int64_t layers) {
+  const auto hub = config.find_integers(words.hub, {0, 1});
+  if (hub) check_length(config, words.hub, hub->size(), layers);
+  if (!config.has(words.names)) return hub.value_or(std::vector<std::int64_t>{});
+  std::vector<std::int64_t> named = read_names(config, words);
+  check_length(config, words.names, named.size(), layers);
+  if (hub) {
+    const auto [a, b] = std::mismatch(hub->begin(), hub->end(), named.begin());
+    require(a == hub->end(), Errc::bad_config, "{}: {} and {} disagree about layer {}", config.where(), words.hub,
+            words.names, a - hub->begin());
+  }
+  return named;
+}
+
+// 0 = full, 1 = sliding.
+std::vector<std::int64_t> read_pattern(const ConfigReader& config, std::int64_t layers) {
+  std::vector<std::int64_t> pattern =
+      read_layer_digits(config, {"hybrid_layer_pattern", "layer_types", "full_attention", "sliding_attention"}, layers);
+  if (!pattern.empty()) return pattern;
+  const std::optional<std::int64_t> block = config.find_integer({"hybrid_block_size"}, layer_range);
+  require(block.has_value(), Errc::bad_config,
+          "{}: neither hybrid_layer_pattern nor layer_types says which layers slide", config.where());
+  for (std::int64_t i = 0; i < layers; ++i) pattern.push_back((i + 1) % *block == 0 ? 0 : 1);
+  return pattern;
+}
+
+// 0 = dense, 1 = experts.
+std::vector<std::int64_t> read_moe_layers(const ConfigReader& config, std::int64_t layers) {
+  std::vector<std::int64_t> moe =
+      read_layer_digits(config, {"moe_layer_freq", "mlp_layer_types", "dense", "sparse"}, layers);
+  require(!moe.empty(), Errc::bad_config, "{}: neither moe_layer_freq nor mlp_layer_types is present", config.where());
+  return moe;
+}
+
+// The published files count the keys before the query (sliding_window_size), Transformers 5 those with it.
+std::int64_t read_window(const ConfigReader& config) {
+  const auto before = config.find_integer({"sliding_window_size"}, position_range);
+  const auto window = config.find_integer({"sliding_window"}, position_range);
+  require(!before || !window || *window == *before || *window == *before + 1, Errc::bad_config,
+          "{}: sliding_window is {}, but sliding_window_size is {}", config.where(), window.value_or(0),
+          before.value_or(0));
+  return before ? *before + 1 : window.value_or(0);
+}
+
+// Theta and rotated dimensions from the published spelling and from rope_parameters.<kind>, which must agree.
+RopeSpec read_rope(const ConfigReader& config, const std::optional<ConfigReader>& parameters,
+                   std::string_view theta_key, double default_theta, std::int64_t head_dim) {
+  const auto agree = [&](std::string_view key, std::string_view inner, double otherwise, NumberRange range) {
+    const auto outside = config.find_number({key}, range);
+    const auto inside = parameters ? parameters->find_number({inner}, range) : std::nullopt;
+    require(!outside || !inside || *outside == *inside, Errc::bad_config,
+            "{}: {} is {}, but {} of rope_parameters is {}", config.where(), key, outside.value_or(0), inner,
+            inside.value_or(0));
+    return inside ? *inside : outside.value_or(otherwise);
+  };
+  RopeSpec rope;
+  rope.theta = agree(theta_key, "rope_theta", default_theta, theta_range);
+  rope.rotary_dim = rotary_dim(head_dim, agree("partial_rotary_factor", "partial_rotary_factor", rotary_factor, {0, 1}),
+                               config.where());
+  if (parameters) read_rope_scaling(*parameters, rope);
+  return rope;
+}
+
+std::optional<ConfigReader> read_rope_parameters(const ConfigReader& config, std::string_view kind) {
+  const auto parameters = config.find_object("rope_parameters");
+  if (!parameters) return std::nullopt;
+  for (const std::string& key : parameters->keys())
+    require(key == "full_attention" || key == "sliding_attention", Errc::bad_config,
+            "{} has \"{}\", expected full_attention and sliding_attention", parameters->where(), shown(key));
+  auto of_kind = parameters->find_object(kind);
+  if (of_kind) require(of_kind->has("rope_theta"), Errc::bad_config, "{}: rope_theta is missing", of_kind->where());
+  return of_kind;
+}
+
+bool same_scaling(const RopeSpec& a, const RopeSpec& b) {
+  return a.type == b.type && a.factor == b.factor && a.original_positions == b.original_positions &&
+         a.beta_fast == b.beta_fast && a.beta_slow == b.beta_slow && a.attention_factor == b.attention_factor;
+}
+
+RopeSpec read_full_rope(const ConfigReader& config, std::int64_t head_dim) {
+  const auto parameters = read_rope_parameters(config, "full_attention");
+  const RopeSpec rope = read_rope(config, parameters, "rope_theta", full_theta, head_dim);
+  const auto scaling = config.find_object("rope_scaling");
+  if (!scaling) return rope;
+  RopeSpec scaled;
+  scaled.rotary_dim = rope.rotary_dim;
+  scaled.theta = rope.theta;
+  read_rope_scaling(*scaling, scaled);
+  require(!parameters || same_scaling(rope, scaled), Errc::bad_config,
+          "{}: rope_scaling and rope_parameters.full_attention disagree", config.where());
+  return scaled;
+}
+
+void check_heads(const ConfigReader& config, const LayerSpec& layer, std::string_view prefix) {
+  require(layer.heads % layer.kv_heads == 0, Errc::bad_config,
+          "{}: {}num_attention_heads {} is not a multiple of {}num_key_value_heads {}", config.where(), prefix,
+          layer.heads, prefix, layer.kv_heads);
+}
+
+LayerSpec read_full_layer(const ConfigReader& config) {
+  LayerSpec layer;
+  layer.attention = AttentionKind::full;
+  layer.heads = config.integer({"num_attention_heads"}, head_range);
+  layer.kv_heads = config.integer({"num_key_value_heads"}, head_range);
+  layer.qk_dim = config.integer({"head_dim"}, head_dim_range);
+  layer.v_dim = config.integer({"v_head_dim"}, head_dim_range);
+  layer.sinks = config.find_bool("add_full_attention_sink_bias").value_or(false);
+  layer.rope = read_full_rope(config, layer.qk_dim);
+  check_heads(config, layer, "");
+  return layer;
+}
+
+LayerSpec read_sliding_layer(const ConfigReader& config, const LayerSpec& full) {
+  LayerSpec layer;
+  layer.attention = AttentionKind::sliding;
+  layer.heads = config.find_integer({"swa_num_attention_heads"}, head_range).value_or(full.heads);
+  layer.kv_heads = config.find_integer({"swa_num_key_value_heads"}, head_range).value_or(2 * full.kv_heads);
+  layer.qk_dim = config.find_integer({"swa_head_dim"}, head_dim_range).value_or(full.qk_dim);
+  layer.v_dim = config.find_integer({"swa_v_head_dim"}, head_dim_range).value_or(full.v_dim);
+  layer.sinks = config.find_bool("add_swa_attention_sink_bias").value_or(true);
+  layer.window = read_window(config);
+  layer.rope = read_rope(config, read_rope_parameters(config, "sliding_attention"), "swa_rope_theta", sliding_theta,
+                         layer.qk_dim);
+  check_heads(config, layer, "swa_");
+  return layer;
+}
+
+void read_layers(const ConfigReader& config, ModelConfig& model) {
+  const std::int64_t layers = config.integer({"num_hidden_layers"}, layer_range);
+  const std::vector<std::int64_t> pattern = read_pattern(config, layers);
+  const std::vector<std::int64_t> moe = read_moe_layers(config, layers);
+  const std::int64_t dense_width = config.integer({"intermediate_size"}, width_range);
+  const std::int64_t expert_width = config.integer({"moe_intermediate_size"}, width_range);
+  const LayerSpec full = read_full_layer(config);
+  const LayerSpec sliding = read_sliding_layer(config, full);
+  require(sliding.window > 0 || std::count(pattern.begin(), pattern.end(), 1) == 0, Errc::bad_config,
+          "{}: neither sliding_window nor sliding_window_size is present", config.where());
+  for (std::size_t i = 0; i < pattern.size(); ++i) {
+    LayerSpec& layer = model.layers.emplace_back(pattern[i] == 0 ? full : sliding);
+    layer.moe = moe[i] == 1;
+    layer.width = layer.moe ? expert_width : dense_width;
+  }
+  model.mtp_layer = sliding;
+  model.mtp_layer.width = dense_width;
+}
+
+RouterSpec read_router(const ConfigReader& config) {
+  RouterSpec router;
+  router.experts = config.integer({"n_routed_experts", "num_local_experts"}, expert_range);
+  router.top_k = config.integer({"num_experts_per_tok"}, expert_range);
+  router.groups = config.find_integer({"n_group"}, expert_range).value_or(1);
+  router.top_groups = config.find_integer({"topk_group"}, expert_range).value_or(1);
+  router.normalize = config.find_bool("norm_topk_prob").value_or(true);
+  router.norm_floor = 1e-20f;  // transformers, modeling_mimo_v2_flash.py
+  router.scale = static_cast<float>(config.find_number({"routed_scaling_factor"}, scale_range).value_or(1));
+  require(router.top_k <= router.experts, Errc::bad_config, "{}: num_experts_per_tok is {}, but there are {} experts",
+          config.where(), router.top_k, router.experts);
+  require(router.experts % router.groups == 0, Errc::bad_config, "{}: n_group {} does not divide the {} experts",
+          config.where(), router.groups, router.experts);
+  require(router.top_groups <= router.groups, Errc::bad_config, "{}: topk_group is {}, but n_group is {}",
+          config.where(), router.top_groups, router.groups);
+  const std::int64_t group = router.experts / router.groups;
+  require(router.groups == 1 || group >= 2, Errc::bad_config,
+          "{}: n_group {} leaves one expert per group; a group is scored by its best two", config.where(),
+          router.groups);
+  require(router.top_k <= router.top_groups * group, Errc::bad_config,
+          "{}: num_experts_per_tok is {}, but topk_group {} keeps only {} experts", config.where(), router.top_k,
+          router.top_groups, router.top_groups * group);
+  return router;
+}
+
+std::string first_architecture(const ConfigReader& config) {
+  const auto names = config.find_texts("architectures");
+  return names && !names->empty() ? names->front() : std::string();
+}
+
+}  // namespace
+
+ModelConfig parse_mimo_v2_flash_config(std::string_view text, std::string_view file_name) {
+  const nlohmann::json json = parse_json(text, file_name);
+  const ConfigReader config(json, std::string(file_name));
+  check_mathematics(config);
+  ModelConfig model;
+  model.family = "mimo_v2_flash";
+  model.architecture = first_architecture(config);
+  model.model_type = config.find_text({"model_type"}).value_or("");
+  model.hidden = config.integer({"hidden_size"}, hidden_range);
+  model.vocab = config.integer({"vocab_size"}, vocab_range);
+  model.max_positions = config.integer({"max_position_embeddings"}, position_range);
+  model.epsilon = static_cast<float>(config.number({"layernorm_epsilon", "rms_norm_eps"}, {1e-30, 1}));
+  model.value_scale = static_cast<float>(config.find_number({"attention_value_scale"}, scale_range).value_or(1));
+  model.qkv_bias = config.find_bool("attention_bias").value_or(false);
+  model.tied_embeddings = config.find_bool("tie_word_embeddings").value_or(false);
+  read_layers(config, model);
+  model.router = read_router(config);
+  const auto eos = config.find_one_or_more("eos_token_id", {0, model.vocab - 1}).value_or(std::vector<std::int64_t>{});
+  for (const std::int64_t id : eos) model.eos_ids.push_back(static_cast<std::int32_t>(id));
+  return model;
+}
+
+}  // namespace millrace

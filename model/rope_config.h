@@ -1,0 +1,20 @@
+// Rotary embeddings in a configuration: rope_scaling (published files) and rope_parameters (Transformers 5).
+// Pure functions, safe from any thread.
+#pragma once
+
+#include <cstdint>
+
+#include "model/config.h"
+#include "model/config_reader.h"
+
+namespace millrace {
+
+// Leading dimensions of a head of `head_dim` that rotate: the integer part of head_dim * factor. Throws bad_config
+// naming `where` when that is odd, which implementations read differently, or zero.
+std::int64_t rotary_dim(std::int64_t head_dim, double factor, const std::string& where);
+
+// Sets the type of `rope` and what it needs from an object with rope_type (or type): default, linear or yarn.
+// `rope.theta` is already set. Another type, or a yarn variant that would change the frequencies, is bad_config.
+void read_rope_scaling(const ConfigReader& scaling, RopeSpec& rope);
+
+}  // namespace millrace
