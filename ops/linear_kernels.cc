@@ -99,21 +99,22 @@ void linear_f32(const LinearCall& call) noexcept {
 
 const Kernel<PackBf16Fn> pack_bf16_kernel = {
     "pack_bf16",
-    {scalar::pack_bf16, nullptr, nullptr, nullptr, nullptr},
+    {scalar::pack_bf16, MILLRACE_AVX2(pack_bf16), MILLRACE_AVX512(pack_bf16), nullptr, nullptr},
 };
 
 const Kernel<LinearFn> linear_bf16_kernel = {
     "linear_bf16",
-    {scalar::linear_bf16, nullptr, nullptr, nullptr, nullptr},
+    {scalar::linear_bf16, MILLRACE_AVX2(linear_bf16), MILLRACE_AVX512(linear_bf16), MILLRACE_AVX512BF16(linear_bf16),
+     nullptr},
 };
 
 const Kernel<LinearFn> linear_f32_kernel = {
     "linear_f32",
-    {scalar::linear_f32, nullptr, nullptr, nullptr, nullptr},
+    {scalar::linear_f32, MILLRACE_AVX2(linear_f32), MILLRACE_AVX512(linear_f32), nullptr, nullptr},
 };
 
 std::size_t linear_scratch_bytes(std::int64_t inputs) noexcept {
-  return static_cast<std::size_t>(padded_inputs(inputs)) * sizeof(float);
+  return LinearScratch::bytes(inputs);
 }
 
 }  // namespace millrace

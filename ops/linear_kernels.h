@@ -72,4 +72,32 @@ extern const Kernel<LinearFn> linear_f32_kernel;   // x is plain; any weight
 // Scratch of one kernel call, whatever its tier, rows and range.
 std::size_t linear_scratch_bytes(std::int64_t inputs) noexcept;
 
+// How the kernels of the tiers divide that scratch.
+struct LinearScratch {
+  static constexpr std::int64_t tile_outputs = 8;           // most outputs of a tile of weights
+  static constexpr std::int64_t group_bytes = 1024 * 1024;  // inputs that stay in the second-level cache
+
+  std::byte* decoding;  // tables of 64 bytes per block, then a row of bf16 weights
+  std::byte* x;         // inputs of a group of rows, up to 4 bytes each
+  std::byte* w;         // a tile of weights, up to 4 bytes each
+  float* sums;          // 4 x 16 lanes for each output of a tile and each row of a group
+
+  LinearScratch(std::byte* memory, std::int64_t inputs) noexcept
+      : decoding(memory),
+        x(decoding + padded_inputs(inputs) / linear_block * 64 + padded_inputs(inputs) * 2),
+        w(x + group_rows(inputs) * padded_inputs(inputs) * 4),
+        sums(reinterpret_cast<float*>(w + tile_outputs * padded_inputs(inputs) * 4)) {}
+
+  // A multiple of 3, from 6 to 63.
+  static constexpr std::int64_t group_rows(std::int64_t inputs) noexcept {
+    const std::int64_t threes = group_bytes / (12 * padded_inputs(inputs));
+    return 3 * (threes < 2 ? 2 : threes > 21 ? 21 : threes);
+  }
+  static constexpr std::size_t bytes(std::int64_t inputs) noexcept {
+    const std::int64_t row = padded_inputs(inputs), rows = group_rows(inputs);
+    return static_cast<std::size_t>(row / linear_block * 64 + row * 2 + (rows + tile_outputs) * row * 4 +
+                                    rows * tile_outputs * 4 * 64);
+  }
+};
+
 }  // namespace millrace

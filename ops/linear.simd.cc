@@ -1,0 +1,223 @@
+#include "ops/linear.simd.h"
+
+namespace millrace::MILLRACE_ISA {
+namespace {
+
+Vector fma_part(Vector a, Vector b, Vector c) noexcept {
+#if defined(__AVX512F__)
+  return _mm512_fmadd_ps(a, b, c);
+#else
+  return _mm256_fmadd_ps(a, b, c);
+#endif
+}
+
+Vector load_part(const float* source) noexcept {
+#if defined(__AVX512F__)
+  return _mm512_loadu_ps(source);
+#else
+  return _mm256_loadu_ps(source);
+#endif
+}
+
+void store_part(Vector value, float* target) noexcept {
+#if defined(__AVX512F__)
+  _mm512_storeu_ps(target, value);
+#else
+  _mm256_storeu_ps(target, value);
+#endif
+}
+
+// The odd and the even bf16 of each pair, widened.
+Vector odd_half(Bits pairs) noexcept {
+#if defined(__AVX512F__)
+  return _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
+#else
+  return _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32(static_cast<int>(0xffff0000u))));
+#endif
+}
+Vector even_half(Bits pairs) noexcept {
+#if defined(__AVX512F__)
+  return _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
+#else
+  return _mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16));
+#endif
+}
+
+// fp32 multiply-adds; a group is 16 odd and 16 even positions as floats.
+struct WidenedMul {
+  using Element = float;
+  static constexpr int width = Lanes::part_width;
+  static constexpr int rows = 3, outputs = parts == 1 ? 8 : 4;  // a tile's accumulators leave registers for operands
+  static constexpr int rows_at_once = parts == 1 ? 2 : 1, few_rows = rows_at_once;
+
+  static void store(Bits pairs, float* group, int part) noexcept {
+    store_part(odd_half(pairs), group + part * width);
+    store_part(even_half(pairs), group + 16 + part * width);
+  }
+  static void spread(const std::uint16_t* packed, float* group) noexcept {
+    for (int part = 0; part < parts; ++part) store(load_bits(packed + part * 2 * width), group, part);
+  }
+  static const float* hold(const std::uint16_t* packed, std::int64_t padded, float* target) noexcept {
+    for (std::int64_t q = 0; q < padded; q += 32) spread(packed + q, target + q);
+    return target;
+  }
+  static Vector add(Vector sum, Bits weights, const float* group, int part) noexcept {
+    sum = fma_part(load_part(group + part * width), odd_half(weights), sum);
+    return fma_part(load_part(group + 16 + part * width), even_half(weights), sum);
+  }
+  template <int R>
+  static void add_tile(Vector (&acc)[R][outputs], const float* x, const float* w, int part) noexcept {
+#pragma GCC unroll 2
+    for (int half = 0; half < 32; half += 16) {
+      Vector inputs[R];
+      for (int r = 0; r < R; ++r) inputs[r] = load_part(x + r * 32 + half + part * width);
+#pragma GCC unroll 8
+      for (int n = 0; n < outputs; ++n) {
+        const Vector weight = load_part(w + n * 32 + half + part * width);
+#pragma GCC unroll 3
+        for (int r = 0; r < R; ++r) acc[r][n] = fma_part(inputs[r], weight, acc[r][n]);
+      }
+    }
+  }
+  static Vector load_sums(const float* source) noexcept {
+    return load_part(source);
+  }
+  static void store_sums(Vector value, float* target) noexcept {
+    store_part(value, target);
+  }
+};
+
+// 16 FP8 codes as fp32, exactly: E4M3 subnormals through a number whose exponent they share.
+Lanes decode_fp8(const std::uint8_t* codes) noexcept {
+  Lanes out;
+  for (int part = 0; part < parts; ++part) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes));
+#if defined(__AVX512F__)
+    const __m512i code = _mm512_cvtepu8_epi32(bytes);
+    const __m512i sign = _mm512_slli_epi32(_mm512_and_si512(code, _mm512_set1_epi32(0x80)), 24);
+    const __m512i magnitude = _mm512_slli_epi32(_mm512_and_si512(code, _mm512_set1_epi32(0x7f)), 20);
+    const __m512 normal = _mm512_castsi512_ps(_mm512_add_epi32(magnitude, _mm512_set1_epi32(120 << 23)));
+    const __m512 small = _mm512_sub_ps(_mm512_castsi512_ps(_mm512_add_epi32(magnitude, _mm512_set1_epi32(121 << 23))),
+                                       _mm512_set1_ps(0x1p-6f));
+    const __mmask16 is_small = _mm512_cmplt_epi32_mask(magnitude, _mm512_set1_epi32(8 << 20));
+    __m512 value = _mm512_mask_blend_ps(is_small, normal, small);
+    const __mmask16 is_nan = _mm512_cmpeq_epi32_mask(magnitude, _mm512_set1_epi32(0x7f << 20));
+    value = _mm512_mask_blend_ps(is_nan, value, _mm512_castsi512_ps(_mm512_set1_epi32(0x7fc00000)));
+    out.part[0] = _mm512_castsi512_ps(_mm512_or_si512(_mm512_castps_si512(value), sign));
+#else
+    const __m256i code = _mm256_cvtepu8_epi32(part == 0 ? bytes : _mm_srli_si128(bytes, 8));
+    const __m256i sign = _mm256_slli_epi32(_mm256_and_si256(code, _mm256_set1_epi32(0x80)), 24);
+    const __m256i magnitude = _mm256_slli_epi32(_mm256_and_si256(code, _mm256_set1_epi32(0x7f)), 20);
+    const __m256 normal = _mm256_castsi256_ps(_mm256_add_epi32(magnitude, _mm256_set1_epi32(120 << 23)));
+    const __m256 small = _mm256_sub_ps(_mm256_castsi256_ps(_mm256_add_epi32(magnitude, _mm256_set1_epi32(121 << 23))),
+                                       _mm256_set1_ps(0x1p-6f));
+    const __m256i is_small = _mm256_cmpgt_epi32(_mm256_set1_epi32(8 << 20), magnitude);
+    __m256 value = _mm256_blendv_ps(normal, small, _mm256_castsi256_ps(is_small));
+    const __m256i is_nan = _mm256_cmpeq_epi32(magnitude, _mm256_set1_epi32(0x7f << 20));
+    value = _mm256_blendv_ps(value, _mm256_castsi256_ps(_mm256_set1_epi32(0x7fc00000)), _mm256_castsi256_ps(is_nan));
+    out.part[part] = _mm256_castsi256_ps(_mm256_or_si256(_mm256_castps_si256(value), sign));
+#endif
+  }
+  return out;
+}
+
+// One output's weights in fp32, in memory of the weight itself or in `target`, padded with zeros to 64 there.
+const float* row_f32(const LinearWeight& weight, std::int64_t output, float* target) noexcept {
+  const std::int64_t inputs = weight.inputs, offset = output * inputs;
+  if (weight.format == LinearFormat::f32) return static_cast<const float*>(weight.data) + offset;
+  if (weight.format == LinearFormat::bf16) {
+    const auto* source = static_cast<const std::uint16_t*>(weight.data) + offset;
+    for (std::int64_t e = 0; e < inputs; e += 16) Lanes::load_bf16_first(source + e, inputs - e).store(target + e);
+    return target;
+  }
+  const std::int64_t grid_rows = (weight.segment_rows + linear_block - 1) / linear_block;
+  const float* scales =
+      weight.scales +
+      (output / weight.segment_rows * grid_rows + output % weight.segment_rows / linear_block) * weight.scale_columns;
+  const auto* codes = static_cast<const std::uint8_t*>(weight.data) + offset;
+  for (std::int64_t e = 0; e < inputs; e += 16) {
+    std::uint8_t padded[16] = {};
+    const std::int64_t count = inputs - e < 16 ? inputs - e : 16;
+    std::memcpy(padded, codes + e, static_cast<std::size_t>(count));
+    (decode_fp8(padded) * Lanes::broadcast(scales[e / linear_block])).store(target + e);
+  }
+  return target;
+}
+
+template <int R>
+void dot_f32(const float* const (&x)[R], const float* w, std::int64_t inputs, float* y,
+             std::int64_t y_stride) noexcept {
+  Lanes acc[R][4];
+  for (auto& row : acc)
+    for (Lanes& lanes : row) lanes = Lanes::zero();
+  std::int64_t e = 0;
+  for (; e + 64 <= inputs; e += 64) {
+    _mm_prefetch(reinterpret_cast<const char*>(w + e) + prefetch_bytes, _MM_HINT_T0);
+#pragma GCC unroll 4
+    for (int a = 0; a < 4; ++a) {
+      const Lanes weights = Lanes::load(w + e + a * 16);
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) acc[r][a] = fma(Lanes::load(x[r] + e + a * 16), weights, acc[r][a]);
+    }
+  }
+  if (e < inputs)
+    for (int a = 0; a < 4; ++a) {
+      const std::int64_t at = e + a * 16, rest = inputs - at < 0 ? 0 : inputs - at;
+      if (rest == 0) {
+        for (int r = 0; r < R; ++r) acc[r][a] = fma(Lanes::zero(), Lanes::zero(), acc[r][a]);
+        continue;
+      }
+      const Lanes weights = Lanes::load_first(w + at, rest);
+      for (int r = 0; r < R; ++r) acc[r][a] = fma(Lanes::load_first(x[r] + at, rest), weights, acc[r][a]);
+    }
+  for (int r = 0; r < R; ++r) y[r * y_stride] = sum_of(acc[r][0], acc[r][1], acc[r][2], acc[r][3]);
+}
+
+template <int R>
+void rows_f32(const LinearCall& call, std::int64_t first, const float* const* w, std::int64_t output,
+              int outputs) noexcept {
+  const float* x[R];
+  for (int r = 0; r < R; ++r) {
+    const std::int64_t row = call.x_rows != nullptr ? call.x_rows[first + r] : first + r;
+    x[r] = static_cast<const float*>(call.x) + row * call.weight.inputs;
+  }
+  float* y = call.y + first * call.y_stride + output;
+  for (int n = 0; n < outputs; ++n) dot_f32<R>(x, w[n], call.weight.inputs, y + n, call.y_stride);
+}
+
+}  // namespace
+
+void pack_bf16(const float* x, std::int64_t rows, std::int64_t inputs, std::uint16_t* packed) noexcept {
+  for (std::int64_t row = 0; row < rows; ++row, x += inputs)
+    for (std::int64_t e = 0; e < padded_inputs(inputs); e += 64, packed += 64) {
+      alignas(64) std::uint16_t natural[64] = {};
+      const std::int64_t rest = inputs - e, count = rest < 0 ? 0 : rest < 64 ? rest : 64;
+      for (std::int64_t i = 0; i < count; ++i) natural[i] = bf16_from_f32(x[e + i]);
+      for (int part = 0; part < parts; ++part) {
+        const Unpacked groups = unpack_bf16(natural + part * part_elements);
+        std::memcpy(packed + part * part_elements / 2, &groups.even, sizeof groups.even);
+        std::memcpy(packed + 32 + part * part_elements / 2, &groups.odd, sizeof groups.odd);
+      }
+    }
+}
+
+void linear_bf16(const LinearCall& call) noexcept {
+  multiply<WidenedMul>(call);
+}
+
+// A few outputs' weights at a time are widened once for all rows.
+void linear_f32(const LinearCall& call) noexcept {
+  constexpr int rows_at_once = parts == 1 ? 4 : 1, most_outputs = static_cast<int>(LinearScratch::tile_outputs);
+  const LinearScratch scratch(call.scratch, call.weight.inputs);
+  auto* tile = reinterpret_cast<float*>(scratch.w);
+  for (std::int64_t o = call.begin; o < call.end; o += most_outputs) {
+    const int outputs = static_cast<int>(call.end - o < most_outputs ? call.end - o : most_outputs);
+    const float* w[most_outputs];
+    for (int n = 0; n < outputs; ++n) w[n] = row_f32(call.weight, o + n, tile + n * padded_inputs(call.weight.inputs));
+    std::int64_t row = 0;
+    for (; row + rows_at_once <= call.rows; row += rows_at_once) rows_f32<rows_at_once>(call, row, w, o, outputs);
+    for (; row < call.rows; ++row) rows_f32<1>(call, row, w, o, outputs);
+  }
+}
+
+}  // namespace millrace::MILLRACE_ISA
