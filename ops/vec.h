@@ -10,6 +10,7 @@
 #include <xsimd/xsimd.hpp>
 
 namespace millrace::MILLRACE_ISA {
+namespace {  // objects of a tier export their kernels and nothing else
 
 struct Lanes {
   using Part = xsimd::batch<float>;
@@ -167,4 +168,5 @@ inline Lanes sigmoid(const Lanes& x) noexcept {
   return one / (one + exp(Lanes::zero() - x));
 }
 
+}  // namespace
 }  // namespace millrace::MILLRACE_ISA

@@ -47,7 +47,8 @@ class KvCache {
   void reserve(std::int64_t rows);
 
   // Stores rows [first_row, first_row + rows) of a layer, rounding to the cache's dtype. A window layer keeps the last
-  // `window` of them. Several threads may store different rows of a layer without a window. keys: (rows, kv_heads, qk_dim), values: (rows, kv_heads, v_dim).
+  // `window` of them. Several threads may store different rows of a layer without a window. keys: (rows, kv_heads,
+  // qk_dim), values: (rows, kv_heads, v_dim).
   void write(int layer, std::int64_t first_row, std::int64_t rows, const float* keys, const float* values) noexcept;
 
   // The longest run that starts at `row`, which must be stored, and ends before `end`.

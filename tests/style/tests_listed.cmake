@@ -1,0 +1,21 @@
+# Every test source is listed where tests are declared, or it would silently never be built. Operators and fuzz targets
+# are listed by stem.
+cmake_minimum_required(VERSION 3.25)
+include(${CMAKE_CURRENT_LIST_DIR}/sources.cmake)
+
+source_files(lists "(^|/)CMakeLists\\.txt$")
+set(listed "")
+foreach(list IN LISTS lists)
+  file(READ ${ROOT}/${list} text)
+  string(APPEND listed "${text}")
+endforeach()
+source_files(tests "^tests/.*_(test|fuzz)\\.cc$")
+foreach(test IN LISTS tests)
+  get_filename_component(name ${test} NAME)
+  string(REGEX REPLACE "_(test|fuzz)\\.cc$" "" stem ${name})
+  string(FIND "${listed}" "${name}" at)
+  if(at EQUAL -1 AND NOT (test MATCHES "^tests/(ops|fuzz)/" AND listed MATCHES "[ \n(]${stem}[ \n)]"))
+    violation("${test}: not listed in any CMakeLists.txt")
+  endif()
+endforeach()
+finish_check()
