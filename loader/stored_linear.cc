@@ -154,6 +154,19 @@ LoadedLinear load_linear(const StoredLinear& stored, const WeightOptions& option
   return loaded;
 }
 
+Tensor plan_linear(const StoredLinear& stored, const WeightOptions& options) {
+  const std::array<std::int64_t, 2> shape = {stored.out, stored.in};
+  const Dtype dtype = stored.weight.entry->dtype;
+  const Form form = form_of(dtype, options);
+  const std::byte* unread = stored.weight.file->data(*stored.weight.entry).data();
+  BlockScales scales;
+  if (form == Form::in_place_scaled)
+    scales = {.data = reinterpret_cast<const float*>(unread),
+              .columns = stored.grid.columns,
+              .segment_rows = stored.out / stored.grid.segments};
+  return Tensor(dtype_after(dtype, form), shape, unread, scales);
+}
+
 std::uint64_t owned_bytes(const StoredLinear& stored, const WeightOptions& options) noexcept {
   const Dtype dtype = stored.weight.entry->dtype;
   const Form form = form_of(dtype, options);

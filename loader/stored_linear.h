@@ -44,6 +44,9 @@ struct LoadedLinear {
 // Throws Error(io), and Error(bad_file) naming tensor, row and column of a NaN code or a non-finite scale.
 LoadedLinear load_linear(const StoredLinear& stored, const WeightOptions& options);
 
+// The tensor load_linear would give, over the file's unread bytes whatever its dtype: for plans, not for computing.
+Tensor plan_linear(const StoredLinear& stored, const WeightOptions& options);
+
 // Bytes that loading takes beside the mapped file.
 std::uint64_t owned_bytes(const StoredLinear& stored, const WeightOptions& options) noexcept;
 

@@ -18,6 +18,7 @@ struct WeightOptions {
   WeightFormat format = WeightFormat::bf16;  // of F8_E4M3 weights; Numerics::f32 always keeps the codes
   const Parallel* parallel = nullptr;        // not owned; null loads on one thread
   Progress progress = {};                    // may be empty
+  bool headers_only = false;                 // checks and counts everything, reads no data: results must not be used
 };
 
 }  // namespace millrace

@@ -50,8 +50,9 @@ void WeightStore::report(const StoredTensor& stored) {
 std::vector<float> WeightStore::vector(std::string_view name, std::int64_t count, bool pinned) {
   const StoredTensor stored = find(name, std::array{count});
   require_float(stored);
-  const std::span<const std::byte> data = stored.file->read(*stored.entry);
   std::vector<float> values(static_cast<std::size_t>(count));
+  if (options_.headers_only) return values;
+  const std::span<const std::byte> data = stored.file->read(*stored.entry);
   convert_to_f32(stored.entry->dtype, data.data(), count, values.data());
   for (std::size_t i = 0; i < values.size(); ++i) {
     const bool good = pinned ? std::isfinite(values[i]) : !std::isnan(values[i]);
@@ -66,6 +67,10 @@ std::vector<float> WeightStore::vector(std::string_view name, std::int64_t count
 
 Tensor WeightStore::linear(std::string_view name, std::int64_t out, std::int64_t in, std::int64_t segments_hint) {
   const StoredLinear stored = find_linear(name, out, in, segments_hint);
+  if (options_.headers_only) {
+    owned_bytes_ += millrace::owned_bytes(stored, options_);
+    return plan_linear(stored, options_);
+  }
   LoadedLinear loaded = load_linear(stored, options_);
   if (loaded.memory.bytes() > 0) keep(std::move(loaded.memory));
   if (loaded.scales.bytes() > 0) keep(std::move(loaded.scales));
@@ -76,6 +81,7 @@ Tensor WeightStore::linear(std::string_view name, std::int64_t out, std::int64_t
 Tensor WeightStore::router(std::string_view name, std::int64_t experts, std::int64_t hidden) {
   const StoredTensor stored = find(name, std::array{experts, hidden});
   require_float(stored);
+  if (options_.headers_only) return Tensor(Dtype::f32, stored.entry->shape, stored.file->data(*stored.entry).data());
   const std::span<const std::byte> data = stored.file->read(*stored.entry);
   report(stored);
   if (stored.entry->dtype == Dtype::f32 && options_.numerics != Numerics::hf) return view(stored);
@@ -98,7 +104,7 @@ Tensor WeightStore::embedding(std::string_view name, std::int64_t vocab, std::in
 // The file's bytes, or a copy where they are not aligned to their element.
 Tensor WeightStore::view(const StoredTensor& stored) {
   const TensorEntry& entry = *stored.entry;
-  if (entry.offset % static_cast<std::uint64_t>(size_of(entry.dtype)) == 0)
+  if (options_.headers_only || entry.offset % static_cast<std::uint64_t>(size_of(entry.dtype)) == 0)
     return Tensor(entry.dtype, entry.shape, stored.file->data(entry).data());
   const std::span<const std::byte> data = stored.file->read(entry);
   Buffer memory(data.size(), entry.name.c_str());

@@ -217,5 +217,29 @@ TEST_F(WeightStoreTest, ReportsWhatNobodyAskedForAndProgress) {
   EXPECT_THAT(store.unused(), ElementsAre("model.mtp.x", "other.tower"));
 }
 
+// The plan counts what loading takes, and reads nothing: a NaN code goes unnoticed.
+TEST_F(WeightStoreTest, HeadersOnlyPlansWithoutReading) {
+  add_f8("model.w.weight", 256, 200, 2);
+  tensors_.f32("model.norm.weight", {6}, values);
+  open();
+  store_->linear("w.weight", 256, 200);
+  const std::uint64_t taken = store_->owned_bytes();
+  codes_.assign(codes_.size(), 0x7f);
+  tensors_ = {};
+  tensors_.f8("model.w.weight", {256, 200}, codes_);
+  tensors_.f32("model.w.weight_scale_inv", {2, 2}, scales_);
+  tensors_.f32("model.norm.weight", {6}, values);
+  for (const WeightFormat format : {WeightFormat::bf16, WeightFormat::fp8}) {
+    WeightStore& store = open({.format = format, .headers_only = true});
+    const Tensor weight = store.linear("w.weight", 256, 200);
+    EXPECT_EQ(weight.dtype(), format == WeightFormat::bf16 ? Dtype::bf16 : Dtype::f8_e4m3);
+    EXPECT_EQ(static_cast<bool>(weight.scales()), format == WeightFormat::fp8);
+    EXPECT_THAT(store.vector("norm.weight", 6), SizeIs(6));
+    EXPECT_THAT(store.unused(), SizeIs(0));
+    EXPECT_EQ(store.owned_bytes(), format == WeightFormat::bf16 ? taken : 0u);
+    EXPECT_THROW(store.linear("w.weight", 256, 201), Error);
+  }
+}
+
 }  // namespace
 }  // namespace millrace
