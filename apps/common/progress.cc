@@ -25,7 +25,8 @@ void ProgressBar::update(std::uint64_t done, std::uint64_t total) {
   if (now < next_) return;
   next_ = now + std::chrono::milliseconds(100);
   drawn_ = true;
-  print_note("\r" + progress_line(label_, done, total, std::chrono::duration<double>(now - start_).count()) + "\x1b[K");
+  const double seconds = std::chrono::duration<double>(now - start_).count();
+  print_note(fmt::format("\r{}\x1b[K", progress_line(label_, done, total, seconds)));
 }
 
 std::string progress_line(const std::string& label, std::uint64_t done, std::uint64_t total, double seconds) {
