@@ -17,8 +17,9 @@ std::uint64_t file_bytes_of(const StoredLinear& stored) {
 
 MappedExperts::MappedExperts(WeightStore& store, const std::vector<ExpertLayer>& layers) : options_(store.options()) {
   for (const ExpertLayer& layer : layers) {
-    require(layer.layer >= 0 && layer.experts > 0 && layer.width > 0 && layer.hidden > 0, Errc::bad_argument,
-            "{}: layer {} with {} experts of width {}", layer.prefix, layer.layer, layer.experts, layer.width);
+    require(layer.layer >= 0 && layer.experts > 0 && layer.width > 0 && layer.width <= INT32_MAX && layer.hidden > 0,
+            Errc::bad_argument, "{}: layer {} with {} experts of width {}", layer.prefix, layer.layer, layer.experts,
+            layer.width);
     const auto place = static_cast<std::size_t>(layer.layer);
     if (place >= layers_.size()) layers_.resize(place + 1);
     require(layers_[place].empty(), Errc::bad_argument, "{}: layer {} is given twice", layer.prefix, layer.layer);
