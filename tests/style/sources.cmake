@@ -6,14 +6,15 @@ function(source_files variable regex)
   find_program(git git)
   set(status 1)
   if(git)
-    execute_process(COMMAND ${git} ls-files --cached --others --exclude-standard WORKING_DIRECTORY ${ROOT}
-                    OUTPUT_VARIABLE files RESULT_VARIABLE status ERROR_QUIET)
+    # The checkout may belong to another user, as in a container.
+    execute_process(COMMAND ${git} -c safe.directory=${ROOT} ls-files --cached --others --exclude-standard
+                    WORKING_DIRECTORY ${ROOT} OUTPUT_VARIABLE files RESULT_VARIABLE status ERROR_QUIET)
     string(REPLACE "\n" ";" files "${files}")
   endif()
   if(NOT status EQUAL 0)
     set(files)
     file(GLOB entries RELATIVE ${ROOT} ${ROOT}/*)
-    list(FILTER entries EXCLUDE REGEX "^(build.*|out)$")
+    list(FILTER entries EXCLUDE REGEX "^(\\.git|build.*|out)$")
     foreach(entry IN LISTS entries)
       if(IS_DIRECTORY ${ROOT}/${entry})
         file(GLOB_RECURSE inside RELATIVE ${ROOT} ${ROOT}/${entry}/*)
