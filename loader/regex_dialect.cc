@@ -11,6 +11,8 @@ namespace {
 
 // PCRE2 counts U+180E as white space and leaves marks and connectors other than _ out of \w; Oniguruma goes by Unicode.
 constexpr std::string_view word_set = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}";
+// Outside a class it asks a table of Latin-1 first, which has the superscript digits and the fractions too.
+constexpr std::string_view word_alone = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}";
 constexpr std::string_view hex_set = "0-9A-Fa-f";
 
 class Translator {
@@ -60,7 +62,8 @@ class Translator {
       case 'W':
       case 'h':
       case 'H': {
-        const std::string_view members = kind == 'w' || kind == 'W' ? word_set : hex_set;
+        const bool word = kind == 'w' || kind == 'W';
+        const std::string_view members = !word ? hex_set : in_class_ ? word_set : word_alone;
         check(!(in_class_ && negated), "\\W or \\H in a character class");
         return replace(2, in_class_ ? std::string(members) : set(members, negated));
       }
@@ -82,7 +85,7 @@ class Translator {
   }
 
   void boundary(bool negated) {
-    const std::string word = set(word_set, false);
+    const std::string word = set(word_alone, false);
     const std::string inside = "(?<=" + word + ")", before = "(?=" + word + ")";
     const std::string outside = "(?<!" + word + ")", behind = "(?!" + word + ")";
     replace(2, negated ? "(?:" + inside + before + "|" + outside + behind + ")"

@@ -94,6 +94,12 @@ TEST(Pretokenizer, WhiteSpaceIsUnicodes) {
               SizeIs(1));
 }
 
+TEST(Pretokenizer, WordCharactersAreOnigurumas) {
+  EXPECT_THAT(split(split_by({{"Regex", "\\w+"}}, "Removed"), "a\u00BD\u0301_\u2163-\u2460."), ElementsAre("-\u2460."));
+  EXPECT_THAT(split(split_by({{"Regex", "[^\\w]"}}, "Removed"), "a\u00BDb"), ElementsAre("a", "b"));
+  EXPECT_THAT(split(split_by({{"Regex", "\\b"}}, "Isolated"), "a\u0301 b"), ElementsAre("a\u0301", " ", "b"));
+}
+
 TEST(Pretokenizer, ByteLevelHasItsOwnRegexAndSpace) {
   EXPECT_THAT(split(byte_level(false, true), "I'm 25  y"), ElementsAre("I", "'m", " 25", " ", " y"));
   EXPECT_THAT(split(byte_level(true, true), "one two"), ElementsAre(" one", " two"));

@@ -6,6 +6,7 @@
 
 #include "loader/tokenizer.h"
 #include "runtime/error.h"
+#include "tests/support/golden.h"
 #include "tests/support/temp_folder.h"
 
 namespace millrace {
@@ -140,6 +141,22 @@ TEST(TokenizerFile, Templates) {
   json undefined = processor(json::array({token, text}));
   undefined["special_tokens"]["<x>"]["ids"] = {77};
   EXPECT_THAT(error_with("/post_processor", undefined), HasSubstr("77"));
+}
+
+TEST(TokenizerFile, BrokenFixturesAreNamed) {
+  int seen = 0;
+  for (const json& fixture : test::read_json(test::golden("bad/bad.json"))) {
+    if (fixture["stage"] != "tokenizer") continue;
+    ++seen;
+    try {
+      Tokenizer::open(test::golden("bad") / fixture["path"].get<std::string>());
+      ADD_FAILURE() << fixture["path"] << " was accepted";
+    } catch (const Error& error) {
+      for (const json& word : fixture["must_mention"])
+        EXPECT_THAT(error.what(), HasSubstr(word.get<std::string>())) << fixture["path"];
+    }
+  }
+  EXPECT_EQ(seen, 3);
 }
 
 TEST(TokenizerFile, TheLayoutOfTwoFilesNeedsAKnownClass) {
