@@ -66,12 +66,12 @@ void Program::run(const Batch& batch, Workspace& workspace, const Parallel& para
   for (const Batch::Run& run : batch.runs) run.cache->advance(run.end - run.begin);
 }
 
-ValueId ProgramBuilder::add(std::string step_name, std::unique_ptr<const Op> op, std::vector<ValueId> inputs,
-                            std::vector<Value> outputs) {
+ValueId ProgramBuilder::add_step(std::string name, std::unique_ptr<const Op> op, std::vector<ValueId> inputs,
+                                 std::vector<Value> outputs) {
   assert(op != nullptr && !outputs.empty());
   const auto first = static_cast<ValueId>(program_.values_.size());
   Step& step = program_.steps_.emplace_back();
-  step.name = std::move(step_name);
+  step.name = std::move(name);
   step.op = std::move(op);
   step.inputs = std::move(inputs);
   for (Value& output : outputs) {
@@ -87,7 +87,7 @@ ValueId ProgramBuilder::add(std::string name, std::unique_ptr<const Op> op, std:
   Value output{.name = name, .row_shape = std::move(row_shape), .dtype = Dtype::f32, .row_space = row_space};
   std::vector<Value> outputs;
   outputs.push_back(std::move(output));
-  return add(std::move(name), std::move(op), std::move(inputs), std::move(outputs));
+  return add_step(std::move(name), std::move(op), std::move(inputs), std::move(outputs));
 }
 
 int ProgramBuilder::add_kv_layer(const LayerKvShape& shape) {

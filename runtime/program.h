@@ -68,10 +68,10 @@ class ProgramBuilder {
  public:
   // Appends a step and returns the id of its first output; further outputs follow with consecutive ids.
   // A step that reads only the batch has no inputs. Throws Error(bad_argument) on a repeated value name.
-  ValueId add(std::string step_name, std::unique_ptr<const Op> op, std::vector<ValueId> inputs,
-              std::vector<Value> outputs);
+  ValueId add_step(std::string name, std::unique_ptr<const Op> op, std::vector<ValueId> inputs,
+                   std::vector<Value> outputs);
 
-  // The same for a step whose single output carries the step's name.
+  // add_step for a step whose single output, of fp32, carries the step's name.
   ValueId add(std::string name, std::unique_ptr<const Op> op, std::vector<ValueId> inputs,
               std::vector<std::int64_t> row_shape, RowSpace row_space = RowSpace::batch);
 
