@@ -146,6 +146,10 @@ void Checkpoint::check_index(const Index& index) const {
             index.path, place.name, place.file);
 }
 
+void Checkpoint::check_sizes() const {
+  for (const auto& file : files_) file->file().check_size();
+}
+
 StoredTensor Checkpoint::find(std::string_view canonical) const noexcept {
   const auto found = tensors_.find(canonical);
   return found == tensors_.end() ? StoredTensor{} : found->second;

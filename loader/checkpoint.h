@@ -41,6 +41,10 @@ class Checkpoint {
   const std::string& config_sha256() const noexcept { return config_sha256_; }  // of that text
 
   std::span<const std::unique_ptr<const SafetensorsFile>> files() const noexcept { return files_; }
+  // Throws Error(io) naming the first file that shrank since it was opened. Cheap: called before every pass, so that a
+  // replaced or truncated shard ends in an error while its pages are in use.
+  void check_sizes() const;
+
   // By canonical name.
   const Tensors& tensors() const noexcept { return tensors_; }
   // The tensor of that canonical name; empty if there is none.

@@ -70,7 +70,7 @@ MappedFile::~MappedFile() {
 
 void MappedFile::check_size() const {
   struct stat status {};
-  require(fstat(descriptor_, &status) == 0, Errc::io, "{}: cannot be examined: {}", path_, reason(errno));
+  if (fstat(descriptor_, &status) != 0) fail(Errc::io, "{}: cannot be examined: {}", path_, reason(errno));
   require(static_cast<std::size_t>(status.st_size) >= bytes_, Errc::io,
           "{}: the file shrank from {} to {} bytes while it was in use", path_, bytes_, status.st_size);
 }

@@ -27,8 +27,10 @@ class MappedFile {
   // Throws Error(io) naming the file if it shrank or cannot be read.
   void populate(std::size_t offset, std::size_t count) const;
 
- private:
+  // Throws Error(io) if the file shrank since it was opened: reading behind its new end would raise SIGBUS.
   void check_size() const;
+
+ private:
   void read_pages(std::size_t begin, std::size_t end) const;
 
   std::string path_;
