@@ -9,6 +9,7 @@
 
 #include "loader/json.h"
 #include "model/config_reader.h"
+#include "model/mimo_v2_flash.h"
 #include "model/mimo_v2_flash_config.h"
 #include "runtime/error.h"
 
@@ -17,10 +18,12 @@ namespace {
 
 constexpr std::string_view mimo_architectures[] = {"MiMoV2FlashForCausalLM", "MiMoV2ForCausalLM"};
 constexpr std::string_view mimo_model_types[] = {"mimo_v2_flash", "mimo_v2"};
+constexpr std::string_view mimo_stop_tokens[] = {"<|im_end|>", "<|endoftext|>"};
 
 // Listed by hand: registration from static initialisers would vanish from a static library.
 constexpr Family known[] = {
-    {"mimo_v2_flash", mimo_architectures, mimo_model_types, parse_mimo_v2_flash_config},
+    {"mimo_v2_flash", mimo_architectures, mimo_model_types, mimo_stop_tokens, parse_mimo_v2_flash_config,
+     build_mimo_v2_flash},
 };
 
 // An absent name (empty) fits every family; the other one decides.

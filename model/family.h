@@ -5,6 +5,7 @@
 #include <span>
 #include <string_view>
 
+#include "model/blocks.h"
 #include "model/config.h"
 
 namespace millrace {
@@ -13,7 +14,9 @@ struct Family {
   std::string_view name;
   std::span<const std::string_view> architectures;  // what `architectures` of config.json may name first
   std::span<const std::string_view> model_types;    // what `model_type` may be
+  std::span<const std::string_view> stop_tokens;    // that end a generation, whatever the checkpoint's files say
   ModelConfig (*parse_config)(std::string_view text, std::string_view file_name);
+  void (*build)(BuildContext& build);
 };
 
 std::span<const Family> families();

@@ -50,7 +50,7 @@ class Session {
   KvCache cache_;
   Workspace workspace_;
   Batch batch_;
-  std::vector<std::int32_t> tokens_;
+  std::vector<std::int32_t> tokens_, positions_;
   std::int32_t next_position_ = 0;
   std::vector<float> logits_;
 };

@@ -1,0 +1,173 @@
+#include "model/blocks.h"
+
+#include "loader/weight_store.h"
+#include "ops/add.h"
+#include "ops/embedding.h"
+#include "ops/expert_mlp.h"
+#include "ops/gather_rows.h"
+#include "ops/gqa_attention.h"
+#include "ops/linear.h"
+#include "ops/rms_norm.h"
+#include "ops/rope.h"
+#include "ops/router.h"
+#include "ops/swiglu.h"
+#include "runtime/error.h"
+
+namespace millrace {
+namespace {
+
+// `hf` rounds the result of every operator; the other numerics keep fp32 between operators.
+Rounding each_step(const BuildContext& build) {
+  return build.numerics == Numerics::hf ? Rounding::bf16 : Rounding::none;
+}
+
+// Keys and values are cached in bf16 unless everything is fp32, so the rows of the pass itself must be rounded too:
+// a result may not depend on what is already cached.
+Rounding cached(const BuildContext& build) {
+  return build.numerics == Numerics::f32 ? Rounding::none : Rounding::bf16;
+}
+
+Compute operands(const BuildContext& build) {
+  return build.numerics == Numerics::f32 ? Compute::f32 : Compute::bf16;
+}
+
+// A step `step` that multiplies x (rows, in) by `name`.weight (product of row_shape, in).
+ValueId linear(BuildContext& build, std::string step, const std::string& name, std::vector<std::int64_t> row_shape,
+               std::int64_t in, ValueId x, LinearOptions options = {}, std::int64_t segments = 1,
+               RowSpace row_space = RowSpace::batch) {
+  options.compute = operands(build);
+  options.product = each_step(build);
+  if (options.output == Rounding::none) options.output = each_step(build);
+  std::int64_t out = 1;
+  for (std::int64_t size : row_shape) out *= size;
+  const Tensor weight = build.weights.linear(name + ".weight", out, in, segments);
+  return build.builder.add(std::move(step), std::make_unique<Linear>(weight, std::move(options)), {x},
+                           std::move(row_shape), row_space);
+}
+
+// The projection `name` (e.g. "layers.3.self_attn.q_proj") to (rows, heads, dim).
+ValueId heads_projection(BuildContext& build, std::string step, const std::string& name, std::int64_t heads,
+                         std::int64_t dim, const LayerSpec& layer, ValueId x, LinearOptions options = {}) {
+  if (build.config.qkv_bias) options.bias = build.weights.vector(name + ".bias", heads * dim);
+  return linear(build, std::move(step), name, {heads, dim}, build.config.hidden, x, std::move(options), layer.kv_heads);
+}
+
+RopeTable rope_table(const RopeSpec& spec) {
+  RopeScaling scaling = RopeScaling::none;
+  if (spec.type == RopeType::linear) scaling = RopeScaling::linear;
+  if (spec.type == RopeType::yarn) scaling = RopeScaling::yarn;
+  return RopeTable({.scaling = scaling,
+                    .rotary_dim = spec.rotary_dim,
+                    .theta = spec.theta,
+                    .factor = spec.factor,
+                    .original_positions = spec.original_positions,
+                    .beta_fast = spec.beta_fast,
+                    .beta_slow = spec.beta_slow,
+                    .attention_factor = spec.attention_factor});
+}
+
+std::vector<float> sinks(BuildContext& build, const std::string& name, const LayerSpec& layer) {
+  const std::string tensor = name + ".attention_sink_bias";
+  if (layer.sinks) return build.weights.vector(tensor, layer.heads);
+  require(!build.weights.has(tensor), Errc::bad_config,
+          "config.json says that this layer has no sinks, but the checkpoint holds model.{}", tensor);
+  return {};
+}
+
+}  // namespace
+
+ValueId embedding_block(BuildContext& build, const std::string& name) {
+  const Tensor table = build.weights.embedding(name + ".weight", build.config.vocab, build.config.hidden);
+  return build.builder.add(name, std::make_unique<Embedding>(table, each_step(build)), {}, {build.config.hidden});
+}
+
+ValueId norm_block(BuildContext& build, const std::string& name, ValueId x) {
+  auto weight = build.weights.vector(name + ".weight", build.config.hidden);
+  return build.builder.add(name, std::make_unique<RmsNorm>(std::move(weight), build.config.epsilon, each_step(build)),
+                           {x}, {build.config.hidden});
+}
+
+ValueId attention_block(BuildContext& build, const std::string& name, const LayerSpec& layer, ValueId x) {
+  const std::int64_t kv_heads = layer.kv_heads;
+  const ValueId q_flat =
+      heads_projection(build, name + ".q_proj", name + ".q_proj", layer.heads, layer.qk_dim, layer, x);
+  const ValueId k_flat = heads_projection(build, name + ".k_proj", name + ".k_proj", kv_heads, layer.qk_dim, layer, x);
+  const ValueId v = heads_projection(build, name + ".v", name + ".v_proj", kv_heads, layer.v_dim, layer, x,
+                                     {.scale = build.config.value_scale, .output = cached(build)});
+
+  const RopeTable table = rope_table(layer.rope);
+  const ValueId q = build.builder.add(
+      name + ".q", std::make_unique<Rope>(table, layer.heads, layer.qk_dim, each_step(build), each_step(build)),
+      {q_flat}, {layer.heads, layer.qk_dim});
+  const ValueId k = build.builder.add(
+      name + ".k", std::make_unique<Rope>(table, kv_heads, layer.qk_dim, each_step(build), cached(build)), {k_flat},
+      {kv_heads, layer.qk_dim});
+
+  const LayerKvShape shape = {
+      .kv_heads = kv_heads, .qk_dim = layer.qk_dim, .v_dim = layer.v_dim, .window = layer.window};
+  GqaAttentionOptions options = {.kv_layer = build.builder.add_kv_layer(shape),
+                                 .heads = layer.heads,
+                                 .kv = shape,
+                                 .cache = cached(build) == Rounding::bf16 ? Dtype::bf16 : Dtype::f32,
+                                 .sinks = sinks(build, name, layer),
+                                 .rounding = each_step(build),
+                                 .max_context = build.context};
+  const ValueId attn = build.builder.add(name + ".attn", std::make_unique<GqaAttention>(std::move(options)), {q, k, v},
+                                         {layer.heads * layer.v_dim});
+  return linear(build, name + ".o_proj", name + ".o_proj", {build.config.hidden}, layer.heads * layer.v_dim, attn);
+}
+
+ValueId dense_block(BuildContext& build, const std::string& name, const LayerSpec& layer, ValueId x) {
+  const std::int64_t hidden = build.config.hidden;
+  const ValueId gate = linear(build, name + ".gate_proj", name + ".gate_proj", {layer.width}, hidden, x);
+  const ValueId up = linear(build, name + ".up_proj", name + ".up_proj", {layer.width}, hidden, x);
+  const ValueId act = build.builder.add(name + ".act", std::make_unique<SwiGlu>(layer.width, each_step(build)),
+                                        {gate, up}, {layer.width});
+  return linear(build, name, name + ".down_proj", {hidden}, layer.width, act);
+}
+
+ValueId moe_block(BuildContext& build, const std::string& name, const LayerSpec& layer, int layer_index, ValueId x) {
+  const RouterSpec& router = build.config.router;
+  // The router multiplies in fp32 whatever the numerics (spec: Wg and h upcast to fp32).
+  const Tensor gate = build.weights.router(name + ".gate.weight", router.experts, build.config.hidden);
+  const ValueId logits =
+      build.builder.add(name + ".router_logits", std::make_unique<Linear>(gate, LinearOptions{.compute = Compute::f32}),
+                        {x}, {router.experts});
+  auto bias = build.weights.vector(name + ".gate.e_score_correction_bias", router.experts, /*pinned=*/true);
+  const RouterOptions options = {.experts = router.experts,
+                                 .top_k = router.top_k,
+                                 .groups = router.groups,
+                                 .top_groups = router.top_groups,
+                                 .normalize = router.normalize,
+                                 .norm_floor = router.norm_floor,
+                                 .scale = router.scale};
+  const ValueId ids =
+      build.builder.add_step(name + ".topk", std::make_unique<Router>(options, std::move(bias)), {logits},
+                             {{.name = name + ".topk_ids", .row_shape = {router.top_k}, .dtype = Dtype::i32},
+                              {.name = name + ".topk_weights", .row_shape = {router.top_k}}});
+  const ValueId weights = ids + 1;
+  const ExpertMlpOptions experts = {.hidden = build.config.hidden,
+                                    .width = layer.width,
+                                    .top_k = router.top_k,
+                                    .experts = router.experts,
+                                    .compute = operands(build),
+                                    .rounding = each_step(build)};
+  return build.builder.add(name, std::make_unique<ExpertMlp>(layer_index, build.experts, experts), {x, ids, weights},
+                           {build.config.hidden});
+}
+
+ValueId residual_block(BuildContext& build, const std::string& name, ValueId x, ValueId delta) {
+  return build.builder.add(name, std::make_unique<Add>(build.config.hidden, each_step(build)), {x, delta},
+                           {build.config.hidden});
+}
+
+ValueId head_block(BuildContext& build, const std::string& name, ValueId x) {
+  require(build.weights.has("lm_head.weight") || build.config.tied_embeddings, Errc::not_found,
+          "the checkpoint holds no lm_head.weight, and tie_word_embeddings in config.json is false");
+  const std::string weight = build.weights.has("lm_head.weight") ? "lm_head" : "embed_tokens";
+  const ValueId rows = build.builder.add(name + ".rows", std::make_unique<GatherRows>(build.config.hidden), {x},
+                                         {build.config.hidden}, RowSpace::logits);
+  return linear(build, name, weight, {build.config.vocab}, build.config.hidden, rows, {}, 1, RowSpace::logits);
+}
+
+}  // namespace millrace

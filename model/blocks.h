@@ -1,0 +1,46 @@
+// Blocks: the parts models are composed of. Each appends its steps to the Program under the checkpoint's module names
+// and returns the value it ends in. A block decides where `hf` numerics rounds; the operators only obey.
+#pragma once
+
+#include <string>
+
+#include "model/config.h"
+#include "runtime/expert_source.h"
+#include "runtime/numerics.h"
+#include "runtime/program.h"
+
+namespace millrace {
+
+class WeightStore;
+
+// What a family builds from and into. All references outlive the built Program.
+struct BuildContext {
+  const ModelConfig& config;
+  WeightStore& weights;
+  ExpertSource& experts;
+  ProgramBuilder& builder;
+  Numerics numerics;
+  std::int64_t context;  // most tokens of a session
+};
+
+// (rows, hidden) of the batch's tokens.
+ValueId embedding_block(BuildContext& build, const std::string& name);
+
+ValueId norm_block(BuildContext& build, const std::string& name, ValueId x);
+
+// Grouped-query attention: q, k and v projections, rotary embedding, attention over the layer's cache, output
+// projection. `name` is e.g. "layers.3.self_attn"; the result, `name`.o_proj, is what the residual stream receives.
+ValueId attention_block(BuildContext& build, const std::string& name, const LayerSpec& layer, ValueId x);
+
+// SwiGLU MLP: down(silu(gate(x)) * up(x)).
+ValueId dense_block(BuildContext& build, const std::string& name, const LayerSpec& layer, ValueId x);
+
+// Router and experts. `layer_index` is the layer's number for the ExpertSource.
+ValueId moe_block(BuildContext& build, const std::string& name, const LayerSpec& layer, int layer_index, ValueId x);
+
+ValueId residual_block(BuildContext& build, const std::string& name, ValueId x, ValueId delta);
+
+// Logits of the rows that want them, from the final norm's output.
+ValueId head_block(BuildContext& build, const std::string& name, ValueId x);
+
+}  // namespace millrace

@@ -1,0 +1,201 @@
+#include "model/engine.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "loader/checkpoint.h"
+#include "loader/expert_store.h"
+#include "loader/tokenizer.h"
+#include "loader/weight_store.h"
+#include "model/blocks.h"
+#include "model/family.h"
+#include "ops/isa.h"
+#include "runtime/error.h"
+#include "runtime/kv_cache.h"
+#include "runtime/machine.h"
+#include "runtime/workspace.h"
+
+namespace millrace {
+namespace {
+
+ModelConfig read_config(const Checkpoint& checkpoint, const EngineOptions& options, const Family*& family) {
+  const std::string file = checkpoint.path() + "/config.json";
+  require(checkpoint.has_config(), Errc::not_found, "{}: no such file; a model folder needs one", file);
+  family = &family_of(checkpoint.config_text(), file);
+  ModelConfig config = family->parse_config(checkpoint.config_text(), file);
+  require(options.window >= 0, Errc::bad_argument, "window is {}, expected 1 or more visible keys", options.window);
+  for (LayerSpec& layer : config.layers)
+    if (options.window > 0 && layer.attention == AttentionKind::sliding) layer.window = options.window;
+  return config;
+}
+
+std::int64_t context_of(const ModelConfig& config, const EngineOptions& options) {
+  require(options.context >= 0 && options.context <= config.max_positions, Errc::bad_argument,
+          "a context of {} tokens, expected 1 to {} (max_position_embeddings)", options.context, config.max_positions);
+  return options.context > 0 ? options.context : config.max_positions;
+}
+
+std::vector<ExpertLayer> expert_layers(const ModelConfig& config) {
+  std::vector<ExpertLayer> layers;
+  for (std::size_t index = 0; index < config.layers.size(); ++index)
+    if (config.layers[index].moe)
+      layers.push_back({.layer = static_cast<int>(index),
+                        .prefix = fmt::format("layers.{}.mlp.experts", index),
+                        .experts = config.router.experts,
+                        .width = config.layers[index].width,
+                        .hidden = config.hidden});
+  return layers;
+}
+
+// Null for a folder without tokenizer files: token ids can be used all the same.
+std::unique_ptr<Tokenizer> open_tokenizer(const std::string& folder) {
+  try {
+    return std::make_unique<Tokenizer>(Tokenizer::open(folder));
+  } catch (const Error& error) {
+    if (error.code() != Errc::not_found) throw;
+    return nullptr;
+  }
+}
+
+// generation_config.json and config.json often name one stop token only, so those the family ends turns with count too.
+std::vector<std::int32_t> stop_ids_of(const ModelConfig& config, const GenerationConfig& generation,
+                                      const Family& family, const Tokenizer* tokenizer) {
+  std::vector<std::int32_t> ids = generation.eos_ids;
+  ids.insert(ids.end(), config.eos_ids.begin(), config.eos_ids.end());
+  for (std::string_view name : family.stop_tokens)
+    if (tokenizer != nullptr)
+      if (const auto id = tokenizer->id_of(name)) ids.push_back(*id);
+  std::sort(ids.begin(), ids.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+  return ids;
+}
+
+}  // namespace
+
+struct Engine::State {
+  State(Checkpoint opened, const EngineOptions& options);
+  void build(const Family& family);
+  void load_experts(const EngineOptions& options);
+
+  Checkpoint checkpoint;
+  const Family* family = nullptr;
+  ModelConfig config;
+  Numerics numerics;
+  std::int64_t context, chunk;
+  Parallel parallel;
+  WeightStore weights;
+  MappedExperts experts;
+  Program program;
+  GenerationConfig generation;
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::vector<std::int32_t> stop_ids;
+};
+
+Engine::State::State(Checkpoint opened, const EngineOptions& options)
+    : checkpoint(std::move(opened)),
+      config(read_config(checkpoint, options, family)),
+      numerics(options.numerics),
+      context(context_of(config, options)),
+      chunk(options.chunk),
+      parallel(options.threads == 0 ? available_processors() : options.threads),
+      weights(checkpoint, {.numerics = options.numerics,
+                           // FP8 halves the bytes a token reads, which is what decoding waits for.
+                           .format = options.weights.value_or(WeightFormat::fp8),
+                           .parallel = &parallel,
+                           .progress = options.progress}),
+      experts(weights, expert_layers(config)) {
+  require(chunk >= 1, Errc::bad_argument, "a chunk of {} rows, expected 1 or more", chunk);
+  build(*family);
+  load_experts(options);
+  generation = read_generation_config(checkpoint.path());
+  tokenizer = open_tokenizer(checkpoint.path());
+  stop_ids = stop_ids_of(config, generation, *family, tokenizer.get());
+}
+
+void Engine::State::build(const Family& of) {
+  ProgramBuilder builder;
+  BuildContext context_of_build = {.config = config,
+                                   .weights = weights,
+                                   .experts = experts,
+                                   .builder = builder,
+                                   .numerics = numerics,
+                                   .context = context};
+  of.build(context_of_build);
+  program = std::move(builder).build();
+}
+
+// Experts are read in advance when they fit; otherwise each is read when a token first needs it.
+void Engine::State::load_experts(const EngineOptions& options) {
+  const std::uint64_t needed = experts.file_bytes() + experts.owned_bytes();
+  if (needed < available_memory() / 10 * 8) experts.preload(options.progress);
+}
+
+Engine::Engine(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Engine::~Engine() = default;
+
+std::unique_ptr<Engine> Engine::open(const std::filesystem::path& folder, const EngineOptions& options) {
+  active_isa();  // a wrong MILLRACE_ISA is reported before anything is read
+  auto state = std::make_unique<State>(Checkpoint::open(folder.string()), options);
+  return std::unique_ptr<Engine>(new Engine(std::move(state)));
+}
+
+const ModelConfig& Engine::config() const noexcept {
+  return state_->config;
+}
+const Program& Engine::program() const noexcept {
+  return state_->program;
+}
+const Parallel& Engine::parallel() const noexcept {
+  return state_->parallel;
+}
+const Checkpoint& Engine::checkpoint() const noexcept {
+  return state_->checkpoint;
+}
+const GenerationConfig& Engine::generation() const noexcept {
+  return state_->generation;
+}
+Numerics Engine::numerics() const noexcept {
+  return state_->numerics;
+}
+WeightFormat Engine::weight_format() const noexcept {
+  return state_->weights.options().format;
+}
+std::int64_t Engine::context() const noexcept {
+  return state_->context;
+}
+std::int64_t Engine::chunk() const noexcept {
+  return state_->chunk;
+}
+const std::vector<std::int32_t>& Engine::stop_ids() const noexcept {
+  return state_->stop_ids;
+}
+std::vector<std::string> Engine::unused_tensors() const {
+  return state_->weights.unused();
+}
+
+Dtype Engine::kv_dtype() const noexcept {
+  return state_->numerics == Numerics::f32 ? Dtype::f32 : Dtype::bf16;
+}
+
+const Tokenizer& Engine::tokenizer() const {
+  require(state_->tokenizer != nullptr, Errc::not_found, "{}: no tokenizer.json; text needs one, --tokens does not",
+          state_->checkpoint.path());
+  return *state_->tokenizer;
+}
+
+MemoryUse Engine::memory_use() const {
+  const auto& kv_layers = program().kv_layers();
+  const std::int64_t page = KvCache::page_rows;
+  std::vector<LayerKvShape> full, rings;
+  for (const LayerKvShape& shape : kv_layers) (shape.window > 0 ? rings : full).push_back(shape);
+  const WorkspaceLimits limits = {
+      .rows = std::min(chunk(), context()), .logits_rows = 1, .threads = parallel().threads()};
+  return {.dense_weights = state_->weights.owned_bytes(),
+          .expert_weights = state_->experts.file_bytes() + state_->experts.owned_bytes(),
+          .workspace = Workspace::bytes_for(program(), limits),
+          .kv_per_token = KvCache::bytes_for(full, kv_dtype(), page) / static_cast<std::uint64_t>(page),
+          .kv_fixed = KvCache::bytes_for(rings, kv_dtype(), context())};
+}
+
+}  // namespace millrace
