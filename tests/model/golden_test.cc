@@ -1,0 +1,117 @@
+// The model against activations of the reference implementation (tests/golden/README.md says how they were made).
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "model/engine.h"
+#include "model/session.h"
+#include "tests/support/recorder.h"
+
+namespace millrace {
+namespace {
+
+const std::string models = std::string(MILLRACE_GOLDEN_DIR) + "/models/";
+
+std::unique_ptr<Engine> open(const std::string& name, Numerics numerics, std::int64_t window = 0) {
+  return Engine::open(models + name, {.threads = 2, .numerics = numerics, .chunk = 64, .window = window});
+}
+
+std::int32_t best_id(std::span<const float> logits) {
+  return static_cast<std::int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+}
+
+struct Outcome {
+  std::size_t steps = 0;
+  double worst = 0, logits = 0;
+  std::string worst_step;
+};
+
+// One pass over the golden's tokens, each step within `bound` of its largest element, the same experts chosen.
+Outcome compare(const Engine& engine, const std::string& path, double bound) {
+  const test::Golden golden = test::read_golden(path);
+  Session session(engine);
+  test::Recorder recorder;
+  session.forward(golden.tokens,
+                  {.positions = golden.positions, .logits_rows = std::ssize(golden.tokens), .observer = &recorder});
+  Outcome outcome;
+  for (const auto& [name, rows] : golden.steps) {
+    const double error = test::relative_error(golden, name, recorder);
+    EXPECT_LE(error, name.ends_with("topk_ids") ? 0 : bound) << path << " " << name;
+    if (error >= outcome.worst) {
+      outcome.worst = error;
+      outcome.worst_step = name;
+    }
+    if (name == "logits") outcome.logits = error;
+    ++outcome.steps;
+  }
+  return outcome;
+}
+
+void expect_greedy_ids(const Engine& engine, const std::string& name) {
+  std::ifstream file(models + name + "/golden/greedy.json");
+  const nlohmann::json greedy = nlohmann::json::parse(file);
+  Session session(engine);
+  std::span<const float> logits = session.forward(greedy["prompt"].get<std::vector<std::int32_t>>());
+  std::vector<std::int32_t> ids;
+  while (ids.size() < greedy["ids"].size()) {
+    ids.push_back(best_id(logits));
+    logits = session.forward({&ids.back(), 1});
+  }
+  EXPECT_EQ(ids, greedy["ids"].get<std::vector<std::int32_t>>()) << name;
+}
+
+void print(const std::string& name, const char* recipe, const Outcome& outcome) {
+  std::printf("%-16s %-5s %3zu steps, worst %.1e (%s), logits %.1e\n", name.c_str(), recipe, outcome.steps,
+              outcome.worst, outcome.worst_step.c_str(), outcome.logits);
+}
+
+class ModelGolden : public testing::TestWithParam<std::string> {};
+
+TEST_P(ModelGolden, F32) {
+  const auto engine = open(GetParam(), Numerics::f32);
+  print(GetParam(), "f32", compare(*engine, models + GetParam() + "/golden/f32.safetensors", 1e-5));
+  expect_greedy_ids(*engine, GetParam());
+}
+
+TEST_P(ModelGolden, Hf) {
+  const auto engine = open(GetParam(), Numerics::hf);
+  print(GetParam(), "hf", compare(*engine, models + GetParam() + "/golden/bf16.safetensors", 2e-2));
+  expect_greedy_ids(*engine, GetParam());
+}
+
+INSTANTIATE_TEST_SUITE_P(MiMoV2Flash, ModelGolden,
+                         testing::Values("mimo-basic", "mimo-gate-bf16", "mimo-groups", "mimo-odd", "mimo-segmented",
+                                         "mimo-sharded", "mimo-t5", "mimo-yarn"),
+                         [](const auto& param_info) {
+                           std::string name = param_info.param;
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
+
+TEST(ModelGoldenVariants, FarPositions) {
+  compare(*open("mimo-basic", Numerics::f32), models + "mimo-basic/golden/positions.safetensors", 1e-5);
+}
+
+TEST(ModelGoldenVariants, OneVisibleKeyLess) {
+  compare(*open("mimo-basic", Numerics::f32, 8), models + "mimo-basic/golden/window8.safetensors", 1e-5);
+}
+
+TEST(ModelGoldenVariants, CachedCalls) {
+  const auto engine = open("mimo-basic", Numerics::f32);
+  const test::Golden golden = test::read_golden(models + "mimo-basic/golden/chunked.safetensors");
+  Session session(*engine);
+  test::Recorder recorder;
+  std::size_t done = 0;
+  for (std::size_t rows : {1u, 7u, 20u, 12u}) {
+    session.forward(std::span(golden.tokens).subspan(done, rows),
+                    {.logits_rows = static_cast<std::int64_t>(rows), .observer = &recorder});
+    done += rows;
+  }
+  EXPECT_LE(test::relative_error(golden, "logits", recorder), 1e-5);
+}
+
+}  // namespace
+}  // namespace millrace

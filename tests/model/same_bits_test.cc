@@ -1,0 +1,59 @@
+// The order contract, end to end: what a model computes does not depend on how the work was cut up.
+#include <gtest/gtest.h>
+
+#include "model/engine.h"
+#include "model/session.h"
+#include "tests/support/compare.h"
+#include "tests/support/tiers.h"
+
+namespace millrace {
+namespace {
+
+const std::string models = std::string(MILLRACE_GOLDEN_DIR) + "/models/";
+
+// 83 tokens: more than one chunk of 64 and many windows.
+std::vector<std::int32_t> prompt(const Engine& engine) {
+  std::vector<std::int32_t> ids(83);
+  for (std::size_t i = 0; i < ids.size(); ++i)
+    ids[i] = static_cast<std::int32_t>((i * i * 31 + i * 7 + 3) % static_cast<std::size_t>(engine.config().vocab));
+  return ids;
+}
+
+struct Way {
+  int threads = 1;
+  std::int64_t chunk = 512;
+  std::optional<WeightFormat> weights = {};
+};
+
+std::vector<float> all_logits(const std::string& name, Numerics numerics, const Way& way) {
+  const auto engine =
+      Engine::open(models + name, {.threads = way.threads, .numerics = numerics, .weights = way.weights});
+  const auto ids = prompt(*engine);
+  Session session(*engine);
+  const auto logits = session.forward(ids, {.logits_rows = std::ssize(ids), .chunk = way.chunk});
+  return {logits.begin(), logits.end()};
+}
+
+class SameBits : public testing::TestWithParam<std::tuple<const char*, Numerics>> {};
+
+TEST_P(SameBits, WhateverThreadsChunksWeightsAndTier) {
+  const auto& [name, numerics] = GetParam();
+  const auto want = all_logits(name, numerics, {});
+  for (int threads : {2, 3}) test::expect_same_bits(all_logits(name, numerics, {.threads = threads}), want, "threads");
+  for (std::int64_t chunk : {1, 7, 64})
+    test::expect_same_bits(all_logits(name, numerics, {.threads = 2, .chunk = chunk}), want, "chunk");
+  for (WeightFormat format : {WeightFormat::bf16, WeightFormat::fp8})
+    test::expect_same_bits(all_logits(name, numerics, {.weights = format}), want, "weights");
+  for (Isa isa : test::present_tiers()) {
+    if (isa == Isa::amx) continue;  // tiles have an order of their own
+    const test::WithIsa with(isa);
+    test::expect_same_bits(all_logits(name, numerics, {.chunk = 7}), want, name_of(isa).data());
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(MiMoV2Flash, SameBits,
+                         testing::Combine(testing::Values("mimo-basic", "mimo-odd", "mimo-segmented", "mimo-groups"),
+                                          testing::Values(Numerics::fast, Numerics::hf, Numerics::f32)));
+
+}  // namespace
+}  // namespace millrace
