@@ -8,8 +8,8 @@
 #include <string>
 
 #include "runtime/error.h"
-#include "tests/support/temp_folder.h"
 #include "tests/support/golden.h"
+#include "tests/support/temp_folder.h"
 
 namespace millrace {
 namespace {
