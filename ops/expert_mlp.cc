@@ -30,9 +30,14 @@ const Kernel<ExpertCombineFn> expert_combine_kernel = {
 
 namespace {
 
+constexpr std::int64_t many_rows = 64;
 constexpr std::int64_t panel = linear_block;    // outputs of a task
 constexpr std::int64_t least_wave_pairs = 512;  // pairs a wave may hold however few rows there are
 constexpr std::int64_t pack_grain = 4;          // rows per task of packing and combining
+
+LinearFn* kernel_for(Compute compute, std::int64_t rows) {
+  return compute == Compute::bf16 ? best_linear_bf16(rows) : linear_f32_kernel.best();
+}
 
 void round_panel(float* values, std::int64_t rows, std::int64_t stride, std::int64_t begin, std::int64_t end) {
   for (std::int64_t row = 0; row < rows; ++row)
@@ -94,6 +99,7 @@ ExpertMlp::ExpertMlp(int layer, ExpertSource& source, const ExpertMlpOptions& op
   require(options.hidden > 0 && options.width > 0 && options.top_k > 0 && options.top_k <= options.experts,
           Errc::bad_argument, "expert_mlp: hidden {}, width {}, {} of {} experts", options.hidden, options.width,
           options.top_k, options.experts);
+  kernel_for(options.compute, many_rows);  // measures now, so that no step has to
 }
 
 ExpertMlp::Memory ExpertMlp::layout(std::int64_t rows, int threads, std::byte* scratch) const {
@@ -181,7 +187,6 @@ ExpertMlp::Wave ExpertMlp::next_wave(const Memory& memory, std::int64_t first, s
 void ExpertMlp::gate_and_up(const StepContext& context, const Memory& memory, const Wave& wave) const {
   const bool bf16 = options_.compute == Compute::bf16;
   const std::int64_t width = options_.width, panels = (width + panel - 1) / panel;
-  LinearFn* multiply = (bf16 ? linear_bf16_kernel : linear_f32_kernel).best();
   SwiGluFn* swiglu = swiglu_kernel.best();
   PackBf16Fn* pack = pack_bf16_kernel.best();
   context.parallel.for_tasks((wave.end - wave.begin) * panels, [&](std::int64_t task, int worker) {
@@ -199,6 +204,7 @@ void ExpertMlp::gate_and_up(const StepContext& context, const Memory& memory, co
                     .begin = begin,
                     .end = end,
                     .scratch = memory.workers + static_cast<std::size_t>(worker) * memory.worker_bytes};
+    LinearFn* multiply = kernel_for(options_.compute, expert.pairs);
     multiply(call);
     call.weight = expert.up;
     call.y = up;
@@ -218,22 +224,22 @@ void ExpertMlp::gate_and_up(const StepContext& context, const Memory& memory, co
 void ExpertMlp::down(const StepContext& context, const Memory& memory, const Wave& wave) const {
   const bool bf16 = options_.compute == Compute::bf16;
   const std::int64_t hidden = options_.hidden, panels = (hidden + panel - 1) / panel;
-  LinearFn* multiply = (bf16 ? linear_bf16_kernel : linear_f32_kernel).best();
   context.parallel.for_tasks((wave.end - wave.begin) * panels, [&](std::int64_t task, int worker) {
     const Wave::Expert& expert = wave.experts[static_cast<std::size_t>(task / panels)];
     const std::int64_t begin = task % panels * panel, end = std::min(hidden, begin + panel);
     const std::int64_t at = expert.first_pair - wave.first_pair;
     float* y = memory.y + at * hidden;
-    multiply({.weight = expert.down,
-              .x = bf16 ? static_cast<const void*>(memory.packed_t + at * padded_inputs(options_.width))
-                        : memory.gate + at * options_.width,
-              .x_rows = nullptr,
-              .rows = expert.pairs,
-              .y = y,
-              .y_stride = hidden,
-              .begin = begin,
-              .end = end,
-              .scratch = memory.workers + static_cast<std::size_t>(worker) * memory.worker_bytes});
+    kernel_for(options_.compute,
+               expert.pairs)({.weight = expert.down,
+                              .x = bf16 ? static_cast<const void*>(memory.packed_t + at * padded_inputs(options_.width))
+                                        : memory.gate + at * options_.width,
+                              .x_rows = nullptr,
+                              .rows = expert.pairs,
+                              .y = y,
+                              .y_stride = hidden,
+                              .begin = begin,
+                              .end = end,
+                              .scratch = memory.workers + static_cast<std::size_t>(worker) * memory.worker_bytes});
     if (options_.rounding == Rounding::bf16) round_panel(y, expert.pairs, hidden, begin, end);
   });
 }

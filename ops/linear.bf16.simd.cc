@@ -11,7 +11,7 @@ __m512bh as_bf16(__m512i bits) noexcept {
 struct PairMul {
   using Element = std::uint16_t;
   static constexpr int rows = 3, outputs = 8;
-  static constexpr int rows_at_once = 4, few_rows = 4;
+  static constexpr int few_rows = 4;
 
   static void store(__m512i pairs, std::uint16_t* group, int) noexcept { _mm512_storeu_si512(group, pairs); }
   static void spread(const std::uint16_t* packed, std::uint16_t* group) noexcept { store(load_bits(packed), group, 0); }

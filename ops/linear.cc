@@ -8,7 +8,8 @@
 namespace millrace {
 namespace {
 
-constexpr std::int64_t serial_rows = 4;    // so few are packed by the calling thread
+constexpr std::int64_t serial_rows = 4;  // so few are packed by the calling thread
+constexpr std::int64_t many_rows = 64;
 constexpr std::int64_t output_grain = 16;  // outputs of a task: whole cache lines of y
 
 std::size_t packed_total(std::int64_t rows, std::int64_t inputs, Compute compute) {
@@ -49,6 +50,7 @@ Linear::Linear(const Tensor& weight, LinearOptions options)
     : weight_(linear_weight(weight, options.compute)), options_(std::move(options)) {
   require(options_.bias.empty() || std::ssize(options_.bias) == weight_.outputs, Errc::bad_argument,
           "linear: a bias of {} elements for a weight {}", options_.bias.size(), shape_text(weight.shape()));
+  if (options_.compute == Compute::bf16) best_linear_bf16(many_rows);  // measures now, so that no step has to
 }
 
 void Linear::run(const StepContext& context) const {
@@ -66,7 +68,7 @@ void Linear::run(const StepContext& context) const {
     });
   }
   const bool packed = options_.compute == Compute::bf16;
-  LinearFn* kernel = (packed ? linear_bf16_kernel : linear_f32_kernel).best();
+  LinearFn* kernel = packed ? best_linear_bf16(rows) : linear_f32_kernel.best();
   const std::int64_t grain =
       weight_.outputs >= 8 * linear_block * context.parallel.threads() ? linear_block : output_grain;
   context.parallel.for_range(weight_.outputs, grain, [&](std::int64_t begin, std::int64_t end, int worker) {

@@ -48,7 +48,7 @@ struct WidenedMul {
   using Element = float;
   static constexpr int width = Lanes::part_width;
   static constexpr int rows = 3, outputs = parts == 1 ? 8 : 4;  // a tile's accumulators leave registers for operands
-  static constexpr int rows_at_once = parts == 1 ? 2 : 1, few_rows = rows_at_once;
+  static constexpr int few_rows = parts == 1 ? 4 : 1;
 
   static void store(Bits pairs, float* group, int part) noexcept {
     store_part(odd_half(pairs), group + part * width);
@@ -73,7 +73,8 @@ struct WidenedMul {
       for (int r = 0; r < R; ++r) inputs[r] = load_part(x + r * 32 + half + part * width);
 #pragma GCC unroll 8
       for (int n = 0; n < outputs; ++n) {
-        const Vector weight = load_part(w + n * 32 + half + part * width);
+        Vector weight = load_part(w + n * 32 + half + part * width);
+        asm("" : "+v"(weight));  // keeps it in a register: GCC would load it again for every row
 #pragma GCC unroll 3
         for (int r = 0; r < R; ++r) acc[r][n] = fma_part(inputs[r], weight, acc[r][n]);
       }

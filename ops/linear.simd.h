@@ -6,112 +6,15 @@
 #pragma once
 
 #include "ops/linear_kernels.h"
+#include "ops/unpack.simd.h"
 #include "ops/vec.h"
 #include "runtime/bfloat16.h"
 #include "runtime/float8.h"
 
 namespace millrace::MILLRACE_ISA {
 
-#if defined(__AVX512F__)
-using Vector = __m512;
-using Bits = __m512i;
-#else
-using Vector = __m256;
-using Bits = __m256i;
-#endif
-inline constexpr int parts = Lanes::parts;                 // registers per 16 lanes
-inline constexpr std::int64_t part_elements = 64 / parts;  // weights that one unpacking step takes
-
 // Bytes ahead of the stream of weights. Chosen by measurement.
 inline constexpr std::int64_t prefetch_bytes = 4096;
-
-inline Bits load_bits(const void* source) noexcept {
-#if defined(__AVX512F__)
-  return _mm512_loadu_si512(source);
-#else
-  return _mm256_loadu_si256(static_cast<const __m256i*>(source));
-#endif
-}
-
-// 64 / parts consecutive weights as bf16, in packed order: those of the even and of the odd accumulator.
-struct Unpacked {
-  Bits even, odd;
-};
-
-// bf16(code * scale) of the codes of one block: by low nibble for exponents above zero, where the high nibble only adds
-// to the upper byte, and by the code itself for E4M3 subnormals.
-struct alignas(64) BlockTables {
-  std::uint8_t low[16], high[16], small_low[16], small_high[16];
-
-  // False if bf16 cannot hold this scale times every normal code as a normal number; the tables are useless then.
-  bool build(float scale) noexcept {
-    for (int i = 0; i < 16; ++i) {
-      const Bfloat16 normal = bf16_from_f32(normals[i] * scale), small = bf16_from_f32(subnormals[i % 8] * scale);
-      low[i] = static_cast<std::uint8_t>(normal);
-      high[i] = static_cast<std::uint8_t>((normal >> 8) - 1);  // these codes have 1 in the upper bits of the exponent
-      small_low[i] = static_cast<std::uint8_t>(small);
-      small_high[i] = static_cast<std::uint8_t>(small >> 8);
-    }
-    return scale >= 0x1p-110f && scale <= 0x1p110f;
-  }
-
- private:
-  static constexpr float normals[16] = {0x1.0p-5f, 0x1.2p-5f, 0x1.4p-5f, 0x1.6p-5f, 0x1.8p-5f, 0x1.ap-5f,
-                                        0x1.cp-5f, 0x1.ep-5f, 0x1.0p-4f, 0x1.2p-4f, 0x1.4p-4f, 0x1.6p-4f,
-                                        0x1.8p-4f, 0x1.ap-4f, 0x1.cp-4f, 0x1.ep-4f};  // codes 16 to 31
-  static constexpr float subnormals[8] = {0, 0x1p-9f, 0x2p-9f, 0x3p-9f, 0x4p-9f, 0x5p-9f, 0x6p-9f, 0x7p-9f};
-};
-
-inline Unpacked unpack_fp8(const std::uint8_t* codes, const BlockTables& tables) noexcept {
-  const Bits code = load_bits(codes);
-#if defined(__AVX512F__)
-  const auto table = [](const std::uint8_t* bytes) noexcept {
-    return _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(bytes)));
-  };
-  const __m512i index = _mm512_and_si512(code, _mm512_set1_epi8(0x7f));
-#if defined(__GFNI__)
-  // Bit 7 stays, bits 6 to 4 move to 2 to 0.
-  const __m512i upper = _mm512_gf2p8affine_epi64_epi8(code, _mm512_set1_epi64(0x1020400000000080), 0);
-#else
-  const __m512i shifted = _mm512_and_si512(_mm512_srli_epi16(code, 4), _mm512_set1_epi8(0x07));
-  const __m512i upper = _mm512_ternarylogic_epi32(_mm512_set1_epi8(-128), code, shifted, 0xca);
-#endif
-  __m512i low = _mm512_shuffle_epi8(table(tables.low), index);
-  __m512i high = _mm512_add_epi8(upper, _mm512_shuffle_epi8(table(tables.high), index));
-  const __mmask64 small = _mm512_testn_epi8_mask(code, _mm512_set1_epi8(0x78));
-  if (small != 0) [[unlikely]] {
-    const __m512i sign = _mm512_and_si512(code, _mm512_set1_epi8(-128));
-    low = _mm512_mask_shuffle_epi8(low, small, table(tables.small_low), index);
-    high = _mm512_mask_blend_epi8(small, high,
-                                  _mm512_or_si512(sign, _mm512_shuffle_epi8(table(tables.small_high), index)));
-  }
-  return {_mm512_unpacklo_epi8(low, high), _mm512_unpackhi_epi8(low, high)};
-#else
-  const auto table = [](const std::uint8_t* bytes) noexcept {
-    return _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(bytes)));
-  };
-  const __m256i index = _mm256_and_si256(code, _mm256_set1_epi8(0x7f));
-  const __m256i sign = _mm256_and_si256(code, _mm256_set1_epi8(-128));
-  const __m256i shifted = _mm256_and_si256(_mm256_srli_epi16(code, 4), _mm256_set1_epi8(0x07));
-  __m256i low = _mm256_shuffle_epi8(table(tables.low), index);
-  __m256i high = _mm256_add_epi8(_mm256_or_si256(sign, shifted), _mm256_shuffle_epi8(table(tables.high), index));
-  const __m256i small = _mm256_cmpeq_epi8(_mm256_and_si256(code, _mm256_set1_epi8(0x78)), _mm256_setzero_si256());
-  if (!_mm256_testz_si256(small, small)) [[unlikely]] {
-    low = _mm256_blendv_epi8(low, _mm256_shuffle_epi8(table(tables.small_low), index), small);
-    high = _mm256_blendv_epi8(high, _mm256_or_si256(sign, _mm256_shuffle_epi8(table(tables.small_high), index)), small);
-  }
-  return {_mm256_unpacklo_epi8(low, high), _mm256_unpackhi_epi8(low, high)};
-#endif
-}
-
-inline Unpacked unpack_bf16(const std::uint16_t* weights) noexcept {
-  const Bits first = load_bits(weights), second = load_bits(weights + part_elements / 2);
-#if defined(__AVX512F__)
-  return {_mm512_shuffle_i64x2(first, second, 0x88), _mm512_shuffle_i64x2(first, second, 0xdd)};
-#else
-  return {_mm256_permute2x128_si256(first, second, 0x20), _mm256_permute2x128_si256(first, second, 0x31)};
-#endif
-}
 
 // One output's weights.
 struct Fp8Row {
@@ -151,6 +54,40 @@ template <class Row, class Step>
     std::memcpy(padded, codes, static_cast<std::size_t>(inputs % linear_block) * sizeof(Code));
     one_block(padded, blocks);
   }
+}
+
+// Lanes::sum() of several at once, the same additions side by side: 8 on AVX-512, 4 on AVX2.
+inline constexpr int sums_at_once = 8 / parts;
+inline void store_sums(const Lanes (&v)[sums_at_once], float* y, int count) noexcept {
+  alignas(32) float sums[8];
+#if defined(__AVX512F__)
+  __m512 eights[4], fours[2];  // two and four sums side by side
+  for (int i = 0; i < 4; ++i) {
+    const __m512 a = v[2 * i].part[0], b = v[2 * i + 1].part[0];
+    eights[i] = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+  }
+  for (int i = 0; i < 2; ++i) {
+    const __m512 a = eights[2 * i], b = eights[2 * i + 1];
+    fours[i] = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+  }
+  const __m512 twos =
+      _mm512_add_ps(_mm512_shuffle_ps(fours[0], fours[1], 0x44), _mm512_shuffle_ps(fours[0], fours[1], 0xee));
+  const __m512 ones = _mm512_add_ps(twos, _mm512_permute_ps(twos, 0xb1));
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 2, 6, 10, 14, 0, 0, 0, 0, 0, 0, 0, 0);
+  _mm256_store_ps(sums, _mm512_castps512_ps256(_mm512_permutexvar_ps(order, ones)));
+#else
+  __m256 eights[4], fours[2];
+  for (int i = 0; i < 4; ++i) eights[i] = _mm256_add_ps(v[i].part[0], v[i].part[1]);
+  for (int i = 0; i < 2; ++i) {
+    const __m256 a = eights[2 * i], b = eights[2 * i + 1];
+    fours[i] = _mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));
+  }
+  const __m256 twos =
+      _mm256_add_ps(_mm256_shuffle_ps(fours[0], fours[1], 0x44), _mm256_shuffle_ps(fours[0], fours[1], 0xee));
+  const __m256 ones = _mm256_add_ps(twos, _mm256_permute_ps(twos, 0xb1));
+  _mm256_store_ps(sums, _mm256_permutevar8x32_ps(ones, _mm256_setr_epi32(0, 4, 2, 6, 0, 0, 0, 0)));
+#endif
+  std::memcpy(y, sums, static_cast<std::size_t>(count) * sizeof(float));
 }
 
 inline float sum_of(const Lanes& a0, const Lanes& a1, const Lanes& a2, const Lanes& a3) noexcept {
@@ -205,15 +142,15 @@ inline const std::uint16_t* packed_row(const LinearCall& call, std::int64_t row)
   return static_cast<const std::uint16_t*>(call.x) + source * padded_inputs(call.weight.inputs);
 }
 
-// A few rows (R, from `first` on): each weight is decoded into registers and meets all of them there.
+// A few rows (R, all of the call): each weight is decoded into registers and meets all of them there.
 template <class Mul, int R>
-void multiply_rows(const LinearCall& call, std::int64_t first) noexcept {
+void multiply_rows(const LinearCall& call) noexcept {
   using Element = typename Mul::Element;
   const std::int64_t inputs = call.weight.inputs, padded = padded_inputs(inputs);
   const LinearScratch scratch(call.scratch, inputs);
   const Element* x[R];
   for (int r = 0; r < R; ++r)
-    x[r] = Mul::hold(packed_row(call, first + r), padded, reinterpret_cast<Element*>(scratch.x) + r * padded);
+    x[r] = Mul::hold(packed_row(call, r), padded, reinterpret_cast<Element*>(scratch.x) + r * padded);
   WeightRows rows(call.weight, scratch.decoding);
   for (std::int64_t o = call.begin; o < call.end; ++o)
     rows.visit(
@@ -236,7 +173,7 @@ void multiply_rows(const LinearCall& call, std::int64_t first) noexcept {
             Lanes lanes[4];
             for (int a = 0; a < 4; ++a)
               for (int part = 0; part < parts; ++part) lanes[a].part[part] = acc[r][a][part];
-            call.y[(first + r) * call.y_stride + o] = sum_of(lanes[0], lanes[1], lanes[2], lanes[3]);
+            call.y[r * call.y_stride + o] = sum_of(lanes[0], lanes[1], lanes[2], lanes[3]);
           }
         });
 }
@@ -265,6 +202,7 @@ class Panel {
       for (std::int64_t o = call_.begin; o < call_.end; o += Mul::outputs) {
         const int outputs = static_cast<int>(call_.end - o < Mul::outputs ? call_.end - o : Mul::outputs);
         for (int n = 0; n < outputs; ++n) expand(o + n, n);
+        set_next(o + outputs, (blocks_ + strip_blocks - 1) / strip_blocks * 4 * ((rows + Mul::rows - 1) / Mul::rows));
         multiply(rows);
         finish(first, rows, o, outputs);
       }
@@ -307,6 +245,7 @@ class Panel {
           const std::int64_t tile = row / Mul::rows;
           const Element* x = x_ + tile * tile_elements() + (a * blocks_ + begin) * Mul::rows * 32;
           float* sums = scratch_.sums + tile * tile_sums + a * (tile_sums / 4);
+          prefetch_next();
           static_assert(Mul::rows == 3);
           const std::int64_t rest = rows - row;
           if (rest >= 3)
@@ -338,14 +277,29 @@ class Panel {
   }
 
   void finish(std::int64_t first, std::int64_t rows, std::int64_t output, int outputs) noexcept {
+    static_assert(Mul::outputs == sums_at_once);
     constexpr int accumulator = tile_sums / 4;
     for (std::int64_t row = 0; row < rows; ++row) {
       const float* sums = scratch_.sums + row / Mul::rows * tile_sums + row % Mul::rows * Mul::outputs * 16;
-      float* y = call_.y + (first + row) * call_.y_stride + output;
-      for (int n = 0; n < outputs; ++n, sums += 16)
-        y[n] = sum_of(Lanes::load(sums), Lanes::load(sums + accumulator), Lanes::load(sums + 2 * accumulator),
-                      Lanes::load(sums + 3 * accumulator));
+      Lanes lanes[Mul::outputs];
+      for (int n = 0; n < Mul::outputs; ++n, sums += 16)
+        lanes[n] = (Lanes::load(sums) + Lanes::load(sums + accumulator)) +
+                   (Lanes::load(sums + 2 * accumulator) + Lanes::load(sums + 3 * accumulator));
+      store_sums(lanes, call_.y + (first + row) * call_.y_stride + output, outputs);
     }
+  }
+
+  // The next tile's weights come from memory while the present ones multiply.
+  void set_next(std::int64_t output, std::int64_t strips) noexcept {
+    const std::int64_t size = call_.weight.format == LinearFormat::bf16 ? 2 : 1;
+    const std::int64_t outputs = call_.end - output < Mul::outputs ? call_.end - output : Mul::outputs;
+    next_ = static_cast<const char*>(call_.weight.data) + output * call_.weight.inputs * size;
+    next_end_ = next_ + outputs * call_.weight.inputs * size;
+    next_step_ = (next_end_ - next_ + strips - 1) / strips;
+  }
+  void prefetch_next() noexcept {
+    const char* end = next_end_ - next_ < next_step_ ? next_end_ : next_ + next_step_;
+    for (; next_ < end; next_ += 64) _mm_prefetch(next_, _MM_HINT_T1);
   }
 
   const LinearCall& call_;
@@ -354,22 +308,21 @@ class Panel {
   Element* x_;
   Element* w_;
   std::int64_t blocks_;
+  const char* next_ = nullptr;
+  const char* next_end_ = nullptr;
+  std::int64_t next_step_ = 0;  // bytes per strip
 };
 
-// Rows up to Mul::few_rows go through registers, more through panels.
+// Up to Mul::few_rows (at most 4) go through registers, more through panels.
 template <class Mul>
 void multiply(const LinearCall& call) noexcept {
-  if (call.rows > Mul::few_rows) return Panel<Mul>(call).run();
-  for (std::int64_t row = 0; row < call.rows;) {
-    const std::int64_t rest = call.rows - row;
-    if (rest >= Mul::rows_at_once) {
-      multiply_rows<Mul, Mul::rows_at_once>(call, row);
-      row += Mul::rows_at_once;
-    } else {
-      multiply_rows<Mul, 1>(call, row);
-      ++row;
-    }
+  if (call.rows == 1) return multiply_rows<Mul, 1>(call);
+  if constexpr (Mul::few_rows == 4) {
+    if (call.rows == 2) return multiply_rows<Mul, 2>(call);
+    if (call.rows == 3) return multiply_rows<Mul, 3>(call);
+    if (call.rows == 4) return multiply_rows<Mul, 4>(call);
   }
+  if (call.rows > 0) Panel<Mul>(call).run();
 }
 
 }  // namespace millrace::MILLRACE_ISA

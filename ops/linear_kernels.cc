@@ -2,10 +2,13 @@
 #include "ops/linear_kernels.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 
 #include "runtime/bfloat16.h"
+#include "runtime/buffer.h"
 #include "runtime/float8.h"
+#include "runtime/float_mode.h"
 
 namespace millrace {
 
@@ -112,6 +115,50 @@ const Kernel<LinearFn> linear_f32_kernel = {
     "linear_f32",
     {scalar::linear_f32, MILLRACE_AVX2(linear_f32), MILLRACE_AVX512(linear_f32), nullptr, nullptr},
 };
+
+namespace {
+
+constexpr std::int64_t few_rows = 4;  // so few are bound by memory and decoding, not by multiplying
+
+// Seconds of the fastest of several small products.
+double seconds_of(LinearFn* kernel) {
+  constexpr std::int64_t rows = 24, outputs = 64, inputs = 1024;
+  const Buffer weight(outputs * inputs * sizeof(Bfloat16), "weights"), x(packed_bytes(rows, inputs), "inputs");
+  Buffer y(rows * outputs * sizeof(float), "outputs"), scratch(linear_scratch_bytes(inputs), "scratch");
+  const LinearCall call{.weight = {.data = weight.data(),
+                                   .scales = nullptr,
+                                   .format = LinearFormat::bf16,
+                                   .outputs = outputs,
+                                   .inputs = inputs,
+                                   .scale_columns = 0,
+                                   .segment_rows = 0},
+                        .x = x.data(),
+                        .x_rows = nullptr,
+                        .rows = rows,
+                        .y = reinterpret_cast<float*>(y.data()),
+                        .y_stride = outputs,
+                        .begin = 0,
+                        .end = outputs,
+                        .scratch = scratch.data()};
+  const FloatMode mode;
+  double best = 1;
+  for (int i = 0; i < 6; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    kernel(call);
+    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  return best;
+}
+
+}  // namespace
+
+LinearFn* best_linear_bf16(std::int64_t rows) {
+  const Isa isa = active_isa();
+  if (isa < Isa::avx512bf16 || rows <= few_rows) return linear_bf16_kernel.at(isa);
+  static const bool pairs_are_faster =
+      seconds_of(linear_bf16_kernel.at(Isa::avx512bf16)) < seconds_of(linear_bf16_kernel.at(Isa::avx512));
+  return linear_bf16_kernel.at(pairs_are_faster ? isa : Isa::avx512);
+}
 
 std::size_t linear_scratch_bytes(std::int64_t inputs) noexcept {
   return LinearScratch::bytes(inputs);

@@ -69,6 +69,11 @@ using LinearFn = void(const LinearCall& call) noexcept;
 extern const Kernel<LinearFn> linear_bf16_kernel;  // x is packed; bf16 or f8_e4m3 weights
 extern const Kernel<LinearFn> linear_f32_kernel;   // x is plain; any weight
 
+// The variant of linear_bf16 to call for so many rows on the active tier. The first call measures for a fraction of a
+// millisecond whether vdpbf16ps or fp32 multiply-adds are faster here (half as fast on some processors, twice on
+// others); the bits are the same.
+LinearFn* best_linear_bf16(std::int64_t rows);
+
 // Scratch of one kernel call, whatever its tier, rows and range.
 std::size_t linear_scratch_bytes(std::int64_t inputs) noexcept;
 

@@ -4,7 +4,9 @@
 
 #include <limits>
 
+#include "runtime/buffer.h"
 #include "runtime/error.h"
+#include "runtime/float_mode.h"
 #include "tests/oracle/linear.h"
 #include "tests/support/random.h"
 #include "tests/support/run_op.h"
@@ -133,6 +135,37 @@ TEST(Linear, SameBitsForAnyRowsTiersAndThreads) {
       expect_single_rows(Linear(test::matrix(Dtype::f32, w.data(), outputs, inputs), computing(Compute::f32)), inputs,
                          outputs, 9);
     }
+}
+
+// The kernels themselves: Linear may prefer another tier's for many rows.
+TEST(Linear, KernelsOfEveryTierGiveTheSameBits) {
+  const FloatMode mode;
+  test::Random random(14);
+  const std::int64_t inputs = 4104, outputs = 37, rows = 71, used = 65;
+  test::Fp8Weight w8(random, outputs, inputs);
+  const auto x = random.normals(rows * inputs);
+  Buffer scratch(linear_scratch_bytes(inputs), "scratch");
+  std::vector<std::int32_t> chosen;
+  for (std::int64_t i = 0; i < used; ++i) chosen.push_back(static_cast<std::int32_t>(random.below(rows)));
+  std::vector<float> want;
+  for (Isa isa : test::present_tiers()) {
+    std::vector<std::uint16_t> packed(packed_bytes(rows, inputs) / sizeof(std::uint16_t));
+    pack_bf16_kernel.at(isa)(x.data(), rows, inputs, packed.data());
+    std::vector<float> y(static_cast<std::size_t>(used * outputs), 7.0f);
+    linear_bf16_kernel.at(isa)({.weight = linear_weight(w8.tensor(), Compute::bf16),
+                                .x = packed.data(),
+                                .x_rows = chosen.data(),
+                                .rows = used,
+                                .y = y.data(),
+                                .y_stride = outputs,
+                                .begin = 3,
+                                .end = 36,
+                                .scratch = scratch.data()});
+    if (isa == Isa::scalar) want = y;
+    test::expect_same_bits(y, want, name_of(isa).data());
+    EXPECT_EQ(y[2], 7.0f);
+    EXPECT_EQ(y[36], 7.0f);
+  }
 }
 
 TEST(Linear, LongRows) {

@@ -1,0 +1,201 @@
+// ceilings_bench: the matrix kernels as fractions of what the processor can do, measured in the same minutes.
+// Ceilings and kernels alternate, medians are compared. Time is the processor time of the slowest thread, so that other
+// work on the machine disturbs less.
+#include "bench/ceilings.h"
+
+#include <fmt/format.h>
+#include <time.h>
+
+#include <algorithm>
+#include <fstream>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "ops/linear_kernels.h"
+#include "runtime/bfloat16.h"
+#include "runtime/buffer.h"
+#include "runtime/parallel.h"
+
+namespace millrace {
+
+MILLRACE_DECLARE_TIERS(bench::ReadStreamFn, read_stream)
+MILLRACE_DECLARE_TIERS(bench::PeakFn, peak_fma)
+MILLRACE_DECLARE_TIERS(bench::PeakFn, peak_dpbf16)
+
+namespace bench {
+
+const Kernel<ReadStreamFn> read_stream = {
+    "read_stream", {nullptr, MILLRACE_AVX2(read_stream), MILLRACE_AVX512(read_stream), nullptr, nullptr}};
+const Kernel<PeakFn> peak_fma = {"peak_fma",
+                                 {nullptr, MILLRACE_AVX2(peak_fma), MILLRACE_AVX512(peak_fma), nullptr, nullptr}};
+const Kernel<PeakFn> peak_dpbf16 = {"peak_dpbf16",
+                                    {nullptr, nullptr, nullptr, MILLRACE_AVX512BF16(peak_dpbf16), nullptr}};
+
+namespace {
+
+constexpr std::int64_t memory_bytes = std::int64_t{1} << 30, inputs = 4096, prefill_rows = 512, prefill_outputs = 4096;
+constexpr int rounds = 7;
+
+double thread_seconds() {
+  timespec now{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
+
+std::string cpu_name() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);)
+    if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
+  return "unknown CPU";
+}
+
+// Runs body(begin, end, worker) on [0, count) and returns the seconds of the slowest thread.
+template <class Body>
+double timed(const Parallel& parallel, std::int64_t count, std::int64_t grain, Body&& body) {
+  std::vector<double> seconds(static_cast<std::size_t>(parallel.threads()));
+  parallel.for_range(count, grain, [&](std::int64_t begin, std::int64_t end, int worker) {
+    const double start = thread_seconds();
+    body(begin, end, worker);
+    seconds[static_cast<std::size_t>(worker)] = thread_seconds() - start;
+  });
+  return *std::max_element(seconds.begin(), seconds.end());
+}
+
+struct Contest {
+  std::string name;
+  double work;  // bytes or flops
+  std::function<double()> seconds;
+  std::vector<double> rates = {};
+
+  double median() {
+    std::sort(rates.begin(), rates.end());
+    return rates[rates.size() / 2] * 1e-9;
+  }
+};
+
+void compare(const std::string& title, const std::string& unit, std::vector<Contest> contests) {
+  for (int round = 0; round < rounds; ++round)
+    for (Contest& contest : contests) contest.rates.push_back(contest.work / contest.seconds());
+  const double ceiling = contests[0].median();
+  fmt::print("{}\n", title);
+  for (Contest& contest : contests)
+    fmt::print("  {:<28} {:>8.1f} {}  {:.2f}\n", contest.name, contest.median(), unit, contest.median() / ceiling);
+}
+
+// A weight over the first `outputs` rows of the memory, rows of x and room for everything else.
+class Product {
+ public:
+  Product(const Buffer& memory, LinearFormat format, std::int64_t outputs, std::int64_t rows, int threads)
+      : rows_(rows),
+        scales_(static_cast<std::size_t>((outputs + 127) / 128 * (inputs / 128)), 0.01f),
+        packed_(packed_bytes(rows, inputs), "inputs"),
+        y_(static_cast<std::size_t>(rows * outputs) * sizeof(float), "outputs"),
+        scratch_(static_cast<std::size_t>(threads) * linear_scratch_bytes(inputs), "scratch"),
+        weight_{.data = memory.data(),
+                .scales = scales_.data(),
+                .format = format,
+                .outputs = outputs,
+                .inputs = inputs,
+                .scale_columns = inputs / 128,
+                .segment_rows = outputs} {
+    const std::vector<float> x(static_cast<std::size_t>(rows * inputs), 0.37f);
+    pack_bf16_kernel.best()(x.data(), rows, inputs, reinterpret_cast<std::uint16_t*>(packed_.data()));
+  }
+
+  double seconds(const Parallel& parallel, LinearFn* kernel) {
+    return timed(parallel, weight_.outputs, 128, [&](std::int64_t begin, std::int64_t end, int worker) {
+      kernel({.weight = weight_,
+              .x = packed_.data(),
+              .x_rows = nullptr,
+              .rows = rows_,
+              .y = reinterpret_cast<float*>(y_.data()),
+              .y_stride = weight_.outputs,
+              .begin = begin,
+              .end = end,
+              .scratch = scratch_.data() + static_cast<std::size_t>(worker) * linear_scratch_bytes(inputs)});
+    });
+  }
+
+ private:
+  std::int64_t rows_;
+  std::vector<float> scales_;
+  Buffer packed_, y_, scratch_;
+  LinearWeight weight_;
+};
+
+// Bytes that are ordinary both as FP8 codes and as halves of bf16; one code in 8192 is an E4M3 subnormal.
+void fill(Buffer& memory) {
+  auto* bytes = reinterpret_cast<std::uint8_t*>(memory.data());
+  std::uint64_t state = 88172645463325252ull;
+  for (std::size_t i = 0; i < memory.bytes(); ++i) {
+    state = state * 6364136223846793005ull + 1442695040888963407ull;
+    bytes[i] = static_cast<std::uint8_t>((state >> 56 & 0x9f) | 0x20);
+    if ((state >> 20) % 8192 == 0) bytes[i] &= 0x87;
+  }
+}
+
+void decode_speed(const Buffer& memory, int threads) {
+  const Parallel parallel(threads);
+  volatile std::int32_t sink = 0;
+  Product fp8(memory, LinearFormat::f8_e4m3, memory_bytes / inputs, 1, threads);
+  Product bf16(memory, LinearFormat::bf16, memory_bytes / inputs / 2, 1, threads);
+  LinearFn* kernel = linear_bf16_kernel.best();
+  const double work = static_cast<double>(memory_bytes);
+  compare(fmt::format("1 row, weights of 1 GiB from memory, {} thread(s)", threads), "GB/s",
+          {{"prefetched read", work,
+            [&] {
+              return timed(parallel, memory_bytes, inputs, [&](std::int64_t begin, std::int64_t end, int) {
+                sink = read_stream.best()(memory.data() + begin, end - begin);
+              });
+            }},
+           {"fp8", work, [&] { return fp8.seconds(parallel, kernel); }},
+           {"bf16", work, [&] { return bf16.seconds(parallel, kernel); }}});
+}
+
+void prefill_speed(const Buffer& memory, int threads) {
+  const Parallel parallel(threads);
+  volatile float sink = 0;
+  Product fp8(memory, LinearFormat::f8_e4m3, prefill_outputs, prefill_rows, threads);
+  Product bf16(memory, LinearFormat::bf16, prefill_outputs, prefill_rows, threads);
+  const double work = 2.0 * prefill_rows * prefill_outputs * inputs;
+  const auto peak = [&](PeakFn* loop, double flops) {
+    const auto steps = static_cast<std::int64_t>(work / 4 / flops / threads);
+    return 4 * timed(parallel, threads, 1, [&, steps](std::int64_t, std::int64_t, int) { sink = loop(steps); });
+  };
+  const auto contests = [&](Isa isa, const char* name, PeakFn* loop, double flops) {
+    LinearFn* kernel = linear_bf16_kernel.at(isa);
+    return std::vector<Contest>{{fmt::format("peak of {}", name), work, [&, loop, flops] { return peak(loop, flops); }},
+                                {"fp8", work, [&, kernel] { return fp8.seconds(parallel, kernel); }},
+                                {"bf16", work, [&, kernel] { return bf16.seconds(parallel, kernel); }}};
+  };
+  const std::string title =
+      fmt::format("{} rows x {} x {}, {} thread(s)", prefill_rows, prefill_outputs, inputs, threads);
+  const Isa isa = active_isa();
+  compare(title, "GFLOP/s", contests(std::min(isa, Isa::avx512), "fp32 fma", peak_fma.best(), peak_fma_flops));
+  if (isa >= Isa::avx512bf16)
+    compare(title, "GFLOP/s", contests(isa, "vdpbf16ps", peak_dpbf16.best(), peak_dpbf16_flops));
+}
+
+int run() {
+  fmt::print("{}, tier {}\n", cpu_name(), name_of(active_isa()));
+  if (active_isa() == Isa::scalar) {
+    fmt::print("nothing to compare: the scalar tier has no ceilings\n");
+    return 0;
+  }
+  Buffer memory(static_cast<std::size_t>(memory_bytes), "weights");
+  fill(memory);
+  for (int threads : {1, 2}) {
+    decode_speed(memory, threads);
+    prefill_speed(memory, threads);
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace bench
+}  // namespace millrace
+
+int main() {
+  return millrace::bench::run();
+}

@@ -1,0 +1,108 @@
+// Weights as they lie in memory, unpacked to bf16 in the packed order of ops/linear_kernels.h, for one ISA tier.
+// FP8 is exact: the bits are those of bf16_from_f32(code * scale). Included by kernel sources only.
+#pragma once
+
+#include "ops/vec.h"
+#include "runtime/bfloat16.h"
+
+namespace millrace::MILLRACE_ISA {
+
+#if defined(__AVX512F__)
+using Vector = __m512;
+using Bits = __m512i;
+#else
+using Vector = __m256;
+using Bits = __m256i;
+#endif
+inline constexpr int parts = Lanes::parts;                 // registers per 16 lanes
+inline constexpr std::int64_t part_elements = 64 / parts;  // weights that one unpacking step takes
+
+inline Bits load_bits(const void* source) noexcept {
+#if defined(__AVX512F__)
+  return _mm512_loadu_si512(source);
+#else
+  return _mm256_loadu_si256(static_cast<const __m256i*>(source));
+#endif
+}
+
+// 64 / parts consecutive weights as bf16, in packed order: those of the even and of the odd accumulator.
+struct Unpacked {
+  Bits even, odd;
+};
+
+// bf16(code * scale) of the codes of one block: by low nibble for exponents above zero, where the high nibble only adds
+// to the upper byte, and by the code itself for E4M3 subnormals.
+struct alignas(64) BlockTables {
+  std::uint8_t low[16], high[16], small_low[16], small_high[16];
+
+  // False if bf16 cannot hold this scale times every normal code as a normal number; the tables are useless then.
+  bool build(float scale) noexcept {
+    for (int i = 0; i < 16; ++i) {
+      const Bfloat16 normal = bf16_from_f32(normals[i] * scale), small = bf16_from_f32(subnormals[i % 8] * scale);
+      low[i] = static_cast<std::uint8_t>(normal);
+      high[i] = static_cast<std::uint8_t>((normal >> 8) - 1);  // these codes have 1 in the upper bits of the exponent
+      small_low[i] = static_cast<std::uint8_t>(small);
+      small_high[i] = static_cast<std::uint8_t>(small >> 8);
+    }
+    return scale >= 0x1p-110f && scale <= 0x1p110f;
+  }
+
+ private:
+  static constexpr float normals[16] = {0x1.0p-5f, 0x1.2p-5f, 0x1.4p-5f, 0x1.6p-5f, 0x1.8p-5f, 0x1.ap-5f,
+                                        0x1.cp-5f, 0x1.ep-5f, 0x1.0p-4f, 0x1.2p-4f, 0x1.4p-4f, 0x1.6p-4f,
+                                        0x1.8p-4f, 0x1.ap-4f, 0x1.cp-4f, 0x1.ep-4f};  // codes 16 to 31
+  static constexpr float subnormals[8] = {0, 0x1p-9f, 0x2p-9f, 0x3p-9f, 0x4p-9f, 0x5p-9f, 0x6p-9f, 0x7p-9f};
+};
+
+inline Unpacked unpack_fp8(const std::uint8_t* codes, const BlockTables& tables) noexcept {
+  const Bits code = load_bits(codes);
+#if defined(__AVX512F__)
+  const auto table = [](const std::uint8_t* bytes) noexcept {
+    return _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(bytes)));
+  };
+  const __m512i index = _mm512_and_si512(code, _mm512_set1_epi8(0x7f));
+#if defined(__GFNI__)
+  // Bit 7 stays, bits 6 to 4 move to 2 to 0.
+  const __m512i upper = _mm512_gf2p8affine_epi64_epi8(code, _mm512_set1_epi64(0x1020400000000080), 0);
+#else
+  const __m512i shifted = _mm512_and_si512(_mm512_srli_epi16(code, 4), _mm512_set1_epi8(0x07));
+  const __m512i upper = _mm512_ternarylogic_epi32(_mm512_set1_epi8(-128), code, shifted, 0xca);
+#endif
+  __m512i low = _mm512_shuffle_epi8(table(tables.low), index);
+  __m512i high = _mm512_add_epi8(upper, _mm512_shuffle_epi8(table(tables.high), index));
+  const __mmask64 small = _mm512_testn_epi8_mask(code, _mm512_set1_epi8(0x78));
+  if (small != 0) [[unlikely]] {
+    const __m512i sign = _mm512_and_si512(code, _mm512_set1_epi8(-128));
+    low = _mm512_mask_shuffle_epi8(low, small, table(tables.small_low), index);
+    high = _mm512_mask_blend_epi8(small, high,
+                                  _mm512_or_si512(sign, _mm512_shuffle_epi8(table(tables.small_high), index)));
+  }
+  return {_mm512_unpacklo_epi8(low, high), _mm512_unpackhi_epi8(low, high)};
+#else
+  const auto table = [](const std::uint8_t* bytes) noexcept {
+    return _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(bytes)));
+  };
+  const __m256i index = _mm256_and_si256(code, _mm256_set1_epi8(0x7f));
+  const __m256i sign = _mm256_and_si256(code, _mm256_set1_epi8(-128));
+  const __m256i shifted = _mm256_and_si256(_mm256_srli_epi16(code, 4), _mm256_set1_epi8(0x07));
+  __m256i low = _mm256_shuffle_epi8(table(tables.low), index);
+  __m256i high = _mm256_add_epi8(_mm256_or_si256(sign, shifted), _mm256_shuffle_epi8(table(tables.high), index));
+  const __m256i small = _mm256_cmpeq_epi8(_mm256_and_si256(code, _mm256_set1_epi8(0x78)), _mm256_setzero_si256());
+  if (!_mm256_testz_si256(small, small)) [[unlikely]] {
+    low = _mm256_blendv_epi8(low, _mm256_shuffle_epi8(table(tables.small_low), index), small);
+    high = _mm256_blendv_epi8(high, _mm256_or_si256(sign, _mm256_shuffle_epi8(table(tables.small_high), index)), small);
+  }
+  return {_mm256_unpacklo_epi8(low, high), _mm256_unpackhi_epi8(low, high)};
+#endif
+}
+
+inline Unpacked unpack_bf16(const std::uint16_t* weights) noexcept {
+  const Bits first = load_bits(weights), second = load_bits(weights + part_elements / 2);
+#if defined(__AVX512F__)
+  return {_mm512_shuffle_i64x2(first, second, 0x88), _mm512_shuffle_i64x2(first, second, 0xdd)};
+#else
+  return {_mm256_permute2x128_si256(first, second, 0x20), _mm256_permute2x128_si256(first, second, 0x31)};
+#endif
+}
+
+}  // namespace millrace::MILLRACE_ISA
