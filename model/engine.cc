@@ -103,11 +103,12 @@ Engine::State::State(Checkpoint opened, const EngineOptions& options)
                            // FP8 halves the bytes a token reads, which is what decoding waits for.
                            .format = options.weights.value_or(WeightFormat::fp8),
                            .parallel = &parallel,
-                           .progress = options.progress}),
+                           .progress = options.progress,
+                           .headers_only = options.headers_only}),
       experts(weights, expert_layers(config)) {
   require(chunk >= 1, Errc::bad_argument, "a chunk of {} rows, expected 1 or more", chunk);
   build(*family);
-  load_experts(options);
+  if (!options.headers_only) load_experts(options);
   generation = read_generation_config(checkpoint.path());
   tokenizer = open_tokenizer(checkpoint.path());
   stop_ids = stop_ids_of(config, generation, *family, tokenizer.get());
@@ -176,6 +177,10 @@ std::vector<std::string> Engine::unused_tensors() const {
 
 Dtype Engine::kv_dtype() const noexcept {
   return state_->numerics == Numerics::f32 ? Dtype::f32 : Dtype::bf16;
+}
+
+bool Engine::has_tokenizer() const noexcept {
+  return state_->tokenizer != nullptr;
 }
 
 const Tokenizer& Engine::tokenizer() const {

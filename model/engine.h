@@ -28,6 +28,7 @@ struct EngineOptions {
   std::int64_t context = 0;             // most tokens of a session; 0 = the model's own limit
   std::int64_t chunk = 512;             // most rows of one pass
   std::int64_t window = 0;              // overrides the visible keys of sliding layers; 0 = as configured
+  bool headers_only = false;            // checks and plans everything, reads no weights; such an engine cannot compute
   // Called on the opening thread with the bytes read so far and in all.
   std::function<void(std::uint64_t done, std::uint64_t total)> progress;
 };
@@ -61,6 +62,7 @@ class Engine {
 
   // Throws Error(not_found) for a folder without tokenizer files.
   const Tokenizer& tokenizer() const;
+  bool has_tokenizer() const noexcept;
   // Ids that end a generation: generation_config.json, config.json and the tokens that end a turn by name.
   const std::vector<std::int32_t>& stop_ids() const noexcept;
   // Tensors of the checkpoint that the model does not use (multi-token-prediction layers, other towers).
