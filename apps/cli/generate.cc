@@ -1,0 +1,165 @@
+#include <fmt/ranges.h>
+#include <sys/resource.h>
+
+#include <chrono>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <random>
+
+#include "apps/cli/command.h"
+#include "apps/common/input.h"
+#include "apps/common/interrupt.h"
+#include "apps/common/json_text.h"
+#include "apps/common/options.h"
+#include "apps/common/output.h"
+#include "apps/common/progress.h"
+#include "model/generate.h"
+#include "ops/isa.h"
+
+namespace millrace {
+namespace {
+
+struct GenerateFlags {
+  EngineFlags engine;
+  PromptFlags prompt;
+  GenerateOptions generation;
+  std::optional<float> temperature, top_p, min_p, repetition_penalty;
+  std::optional<int> top_k;
+  std::optional<std::uint64_t> seed;
+  bool json = false, stats = false;
+};
+
+// generation_config.json where no flag says otherwise.
+SamplingOptions sampling_of(const GenerateFlags& flags, const Engine& engine) {
+  SamplingOptions sampling = default_sampling(engine);
+  sampling.temperature = flags.temperature.value_or(sampling.temperature);
+  sampling.top_p = flags.top_p.value_or(sampling.top_p);
+  sampling.min_p = flags.min_p.value_or(sampling.min_p);
+  sampling.top_k = flags.top_k.value_or(sampling.top_k);
+  sampling.repetition_penalty = flags.repetition_penalty.value_or(sampling.repetition_penalty);
+  sampling.seed = flags.seed ? *flags.seed : std::random_device()();
+  return sampling;
+}
+
+double per_second(double count, double seconds) {
+  return seconds > 0 ? count / seconds : 0;
+}
+
+struct Report {
+  const Engine& engine;
+  const std::vector<std::int32_t>& prompt;
+  const GenerateResult& result;
+  std::uint64_t seed;
+  double load_seconds;
+
+  double prompt_rate() const { return per_second(static_cast<double>(prompt.size()), result.timings.prompt_seconds); }
+  double rate() const {
+    return per_second(static_cast<double>(result.timings.passes), result.timings.generate_seconds);
+  }
+};
+
+std::string json_report(const Report& report) {
+  const GenerateTimings& timings = report.result.timings;
+  return json_text({{"model", model_name(report.engine)},
+                    {"prompt_ids", report.prompt},
+                    {"ids", report.result.ids},
+                    {"text", report.result.text},
+                    {"finish_reason", name_of(report.result.finish_reason)},
+                    {"seed", report.seed},
+                    {"timings",
+                     {{"load_seconds", report.load_seconds},
+                      {"prompt_seconds", timings.prompt_seconds},
+                      {"prompt_tokens_per_second", report.prompt_rate()},
+                      {"generate_seconds", timings.generate_seconds},
+                      {"tokens_per_second", report.rate()}}}});
+}
+
+std::string stats_report(const Report& report) {
+  const GenerateTimings& timings = report.result.timings;
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return fmt::format(
+      "load       {:.2f} s\n"
+      "prompt     {} tokens in {:.2f} s, {:.1f} tokens/s\n"
+      "generated  {} tokens in {:.2f} s, {:.1f} tokens/s, finished by {}\n"
+      "memory     {} at most\n"
+      "machine    {} threads, tier {}, seed {}\n",
+      report.load_seconds, report.prompt.size(), timings.prompt_seconds, report.prompt_rate(), report.result.ids.size(),
+      timings.generate_seconds, report.rate(), name_of(report.result.finish_reason),
+      bytes_text(static_cast<double>(usage.ru_maxrss) * 1024), report.engine.parallel().threads(),
+      name_of(active_isa()), report.seed);
+}
+
+int generate_text(GenerateFlags& flags) {
+  const auto start = std::chrono::steady_clock::now();
+  const std::unique_ptr<Engine> engine = open_engine(flags.engine);
+  const double load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const std::vector<std::int32_t> prompt = flags.prompt.read(*engine);
+  flags.generation.sampling = sampling_of(flags, *engine);
+
+  Session session(*engine);
+  const Interrupt interrupt;
+  flags.generation.interrupted = Interrupt::requested;
+  const bool stream = !flags.json;
+  const GenerateResult result = generate(session, prompt, flags.generation, [stream](std::string_view text) {
+    if (stream) write_output(text);
+    return true;
+  });
+
+  const Report report{*engine, prompt, result, flags.generation.sampling.seed, load_seconds};
+  if (flags.json) write_output(json_report(report));
+  if (stream && !engine->has_tokenizer()) write_output(fmt::format("{}", fmt::join(result.ids, " ")));
+  if (stream && output_is_terminal()) write_output("\n");
+  if (flags.stats) print_note(stats_report(report));
+  return result.finish_reason == FinishReason::interrupted ? Interrupt::exit_code : EXIT_SUCCESS;
+}
+
+void add_sampling_options(CLI::App& app, GenerateFlags& flags) {
+  const std::string group = "Sampling (defaults: the model's generation_config.json)";
+  app.add_option("--temperature", flags.temperature, "0 always takes the likeliest token")
+      ->option_text("X")
+      ->check(CLI::Range(0.0, 1000.0))
+      ->group(group);
+  app.add_option("--top-k", flags.top_k, "draw among the K likeliest tokens; 0: all")
+      ->option_text("K")
+      ->check(CLI::Range(0, 1 << 30))
+      ->group(group);
+  app.add_option("--top-p", flags.top_p, "draw among the likeliest tokens that reach probability P")
+      ->option_text("P")
+      ->check(CLI::Range(0.0, 1.0))
+      ->group(group);
+  app.add_option("--min-p", flags.min_p, "draw among tokens at least P times as likely as the likeliest")
+      ->option_text("P")
+      ->check(CLI::Range(0.0, 1.0))
+      ->group(group);
+  app.add_option("--repetition-penalty", flags.repetition_penalty, "above 1 avoids tokens already there")
+      ->option_text("X")
+      ->check(CLI::Range(0.001, 1000.0))
+      ->group(group);
+  app.add_option("--seed", flags.seed, "the same seed draws the same tokens; default: random")
+      ->option_text("N")
+      ->group(group);
+}
+
+}  // namespace
+
+Run declare_generate(CLI::App& app) {
+  const auto flags = std::make_shared<GenerateFlags>();
+  flags->prompt.add_to(app);
+  app.add_option("-n,--max-tokens", flags->generation.max_tokens, "most tokens to generate; default: 256")
+      ->option_text("N")
+      ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 40));
+  app.add_option("--stop", flags->generation.stop, "end before this text; may be repeated")
+      ->option_text("TEXT")
+      ->allow_extra_args(false);
+  app.add_flag("--ignore-eos", flags->generation.ignore_eos, "go on after the model's stop tokens");
+  app.add_flag("--json", flags->json, "print one JSON object instead of the text");
+  app.add_flag("--stats", flags->stats, "speed and memory, on standard error");
+  add_sampling_options(app, *flags);
+  add_engine_options(app, flags->engine);
+  app.footer(
+      "Ctrl-C ends with the text so far, exit code 130.\nExample: millrace generate \"Once upon a time\" -n 100");
+  return [flags] { return generate_text(*flags); };
+}
+
+}  // namespace millrace

@@ -1,0 +1,167 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "apps/cli/inspect_report.h"
+#include "apps/common/kernels.h"
+#include "apps/common/output.h"
+#include "apps/common/progress.h"
+#include "runtime/tensor.h"
+
+namespace millrace {
+namespace {
+
+std::string size_text(std::uint64_t bytes) {
+  return bytes_text(static_cast<double>(bytes));
+}
+
+std::string rope_text(const RopeSpec& rope) {
+  std::string text = fmt::format("{} dims, theta {:g}", rope.rotary_dim, rope.theta);
+  if (rope.type == RopeType::linear) text += fmt::format(", linear x{:g}", rope.factor);
+  if (rope.type == RopeType::yarn) text += fmt::format(", yarn x{:g}", rope.factor);
+  return text;
+}
+
+std::string layer_text(const LayerSpec& layer) {
+  const std::string window = layer.window > 0 ? std::to_string(layer.window) : "all";
+  return fmt::format("{:<8} {:>5} {:>8} {:>6} {:>5} {:>6}  {:<5}  {:<26} {} {}",
+                     layer.attention == AttentionKind::sliding ? "sliding" : "full", layer.heads, layer.kv_heads,
+                     layer.qk_dim, layer.v_dim, window, layer.sinks ? "yes" : "no", rope_text(layer.rope),
+                     layer.moe ? "experts of" : "dense", layer.width);
+}
+
+// Runs of equal layers on one line each.
+std::string layer_table(const std::vector<LayerSpec>& layers) {
+  std::string text = fmt::format("{:<9} {:<8} {:>5} {:>8} {:>6} {:>5} {:>6}  {:<5}  {:<26} {}\n", "layers", "attention",
+                                 "heads", "kv heads", "qk dim", "v dim", "window", "sinks", "rope", "mlp");
+  for (std::size_t begin = 0, end; begin < layers.size(); begin = end) {
+    const std::string line = layer_text(layers[begin]);
+    end = begin + 1;
+    while (end < layers.size() && layer_text(layers[end]) == line) ++end;
+    const std::string run = end == begin + 1 ? std::to_string(begin) : fmt::format("{}-{}", begin, end - 1);
+    text += fmt::format("{:<9} {}\n", run, line);
+  }
+  return text;
+}
+
+std::string config_text(const Engine& engine) {
+  const ModelConfig& config = engine.config();
+  std::string text = fmt::format("family    {} ({})\n", config.family, printable(config.architecture));
+  text += fmt::format("model     {} layers, hidden {}, vocabulary {}, {} positions, epsilon {:g}{}{}{}\n",
+                      config.layers.size(), config.hidden, config.vocab, config.max_positions, config.epsilon,
+                      config.value_scale == 1 ? "" : fmt::format(", value scale {:g}", config.value_scale),
+                      config.qkv_bias ? ", q/k/v biases" : "", config.tied_embeddings ? ", tied embeddings" : "");
+  const RouterSpec& router = config.router;
+  if (router.experts > 0) {
+    text += fmt::format("router    {} of {} experts", router.top_k, router.experts);
+    if (router.groups > 1) text += fmt::format(" from {} of {} groups", router.top_groups, router.groups);
+    text += fmt::format("{}, scale {:g}\n", router.normalize ? ", normalized" : "", router.scale);
+  }
+  text += fmt::format("stop ids  {}\n", fmt::join(engine.stop_ids(), ", "));
+  return text + "\n" + layer_table(config.layers) + "\n";
+}
+
+// Bytes in the files of the weights that every token needs.
+std::uint64_t dense_bytes(const Engine& engine) {
+  const std::vector<std::string> names = engine.unused_tensors();
+  const std::set<std::string_view> unused(names.begin(), names.end());
+  std::uint64_t bytes = 0;
+  for (const auto& [name, stored] : engine.checkpoint().tensors())
+    if (name.find(".mlp.experts.") == std::string::npos && !unused.contains(stored.entry->name))
+      bytes += stored.entry->bytes;
+  return bytes;
+}
+
+std::string memory_text(const Engine& engine) {
+  const MemoryUse use = engine.memory_use();
+  const std::uint64_t tokens = static_cast<std::uint64_t>(engine.context());
+  const std::uint64_t cache = use.kv_fixed + use.kv_per_token * tokens;
+  std::string text = "memory\n";
+  text += fmt::format("  dense weights   {:>10}  mapped, and {} converted\n", size_text(dense_bytes(engine)),
+                      size_text(use.dense_weights));
+  text += fmt::format("  experts         {:>10}  mapped\n", size_text(use.expert_weights));
+  text += fmt::format("  working memory  {:>10}  passes of {} tokens\n", size_text(use.workspace), engine.chunk());
+  text += fmt::format("  KV cache        {:>10}  at {} tokens; {} fixed, {} per token\n", size_text(cache), tokens,
+                      size_text(use.kv_fixed), size_text(use.kv_per_token));
+  return text + "\n";
+}
+
+std::string kernels_text(const Engine& engine) {
+  std::string text =
+      fmt::format("machine   {} threads, tier {}\nkernels   ", engine.parallel().threads(), name_of(active_isa()));
+  std::map<Isa, std::vector<std::string_view>> by_tier;
+  for (const KernelChoice& kernel : chosen_kernels()) by_tier[kernel.isa].push_back(kernel.name);
+  const char* separator = "";
+  for (const auto& [isa, names] : by_tier) {
+    text += fmt::format("{}{}: {}", separator, name_of(isa), fmt::join(names, ", "));
+    separator = "\n          ";
+  }
+  return text + "\n";
+}
+
+std::string files_text(const Inspection& inspection) {
+  const Checkpoint& checkpoint = inspection.checkpoint();
+  struct Total {
+    std::size_t tensors = 0;
+    std::uint64_t bytes = 0;
+  };
+  std::map<std::string_view, Total> by_dtype;
+  for (const auto& [name, stored] : checkpoint.tensors()) {
+    Total& total = by_dtype[name_of(stored.entry->dtype)];
+    ++total.tensors;
+    total.bytes += stored.entry->bytes;
+  }
+  std::string text = fmt::format("path      {}\nfiles     {}, {} tensors:", printable(checkpoint.path()),
+                                 checkpoint.files().size(), checkpoint.tensors().size());
+  const char* separator = " ";
+  for (const auto& [dtype, total] : by_dtype) {
+    text += fmt::format("{}{} {} ({})", separator, total.tensors, dtype, size_text(total.bytes));
+    separator = ", ";
+  }
+  return text + "\n";
+}
+
+std::string unused_text(const Engine& engine) {
+  const std::vector<std::string> unused = engine.unused_tensors();
+  if (unused.empty()) return {};
+  std::string text = fmt::format("unused    {} tensors, e.g. {}", unused.size(), printable(unused.front()));
+  return text + (unused.size() > 1 ? " and " + printable(unused.back()) : "") + "\n";
+}
+
+std::string tensors_text(const Checkpoint& checkpoint) {
+  std::string text = "\n";
+  for (const auto& file : checkpoint.files()) {
+    text += printable(file->path()) + "\n";
+    for (const TensorEntry& entry : file->entries())
+      text += fmt::format("  {:<62} {:<8} {:<16} {:>10}\n", printable(entry.name), name_of(entry.dtype),
+                          shape_text(entry.shape), size_text(entry.bytes));
+  }
+  return text;
+}
+
+std::string findings_text(const std::vector<Finding>& findings) {
+  if (findings.empty()) return "\nverified: nothing is wrong\n";
+  std::string text = "\n";
+  for (const Finding& finding : findings)
+    text += fmt::format("{}: {}\n", finding.severity == Finding::Severity::error ? "problem" : "warning",
+                        printable(finding.message));
+  return text;
+}
+
+}  // namespace
+
+std::string inspection_text(const Inspection& inspection) {
+  std::string text = files_text(inspection);
+  if (inspection.engine) {
+    const Engine& engine = *inspection.engine;
+    text += config_text(engine) + memory_text(engine) + kernels_text(engine) + unused_text(engine);
+  }
+  if (inspection.list_tensors || !inspection.checkpoint().has_config()) text += tensors_text(inspection.checkpoint());
+  if (inspection.findings) text += findings_text(*inspection.findings);
+  return text;
+}
+
+}  // namespace millrace

@@ -1,0 +1,110 @@
+#include "apps/common/input.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+
+#include "apps/common/options.h"
+#include "apps/common/output.h"
+#include "loader/tokenizer.h"
+#include "runtime/error.h"
+
+namespace millrace {
+namespace {
+
+constexpr std::size_t max_input_bytes = std::size_t{1} << 28;
+
+class Descriptor {
+ public:
+  explicit Descriptor(const std::string& path)
+      : owned_(path != "-"), value_(owned_ ? ::open(path.c_str(), O_RDONLY | O_CLOEXEC) : STDIN_FILENO) {
+    require(value_ >= 0, errno == ENOENT ? Errc::not_found : Errc::io, "{}: {}", path, std::strerror(errno));
+  }
+  ~Descriptor() {
+    if (owned_) ::close(value_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int value() const noexcept { return value_; }
+
+ private:
+  bool owned_;
+  int value_;
+};
+
+}  // namespace
+
+std::string read_input(const std::string& path) {
+  const Descriptor file(path);
+  const std::string name = path == "-" ? "standard input" : path;
+  std::string text;
+  std::array<char, 1 << 16> block;
+  while (true) {
+    const ssize_t count = ::read(file.value(), block.data(), block.size());
+    if (count < 0 && errno == EINTR) continue;
+    require(count >= 0, errno == EISDIR ? Errc::bad_file : Errc::io, "{}: {}", name, std::strerror(errno));
+    if (count == 0) return text;
+    text.append(block.data(), static_cast<std::size_t>(count));
+    require(text.size() <= max_input_bytes, Errc::bad_file, "{}: longer than {} bytes", name, max_input_bytes);
+  }
+}
+
+std::vector<std::int32_t> parse_ids(std::string_view text, std::string_view what) {
+  constexpr std::string_view blank = " \t\r\n,[]";
+  std::vector<std::int32_t> ids;
+  for (std::size_t at = text.find_first_not_of(blank); at != std::string_view::npos;) {
+    const std::size_t end = std::min(text.find_first_of(blank, at), text.size());
+    const std::string_view word = text.substr(at, end - at);
+    std::int32_t id = 0;
+    const auto [stop, failure] = std::from_chars(word.data(), word.data() + word.size(), id);
+    require(failure == std::errc() && stop == word.data() + word.size() && id >= 0, Errc::bad_argument,
+            "{}: '{}' is not a token id, expected numbers like 1,2,3", what, word.substr(0, 40));
+    ids.push_back(id);
+    at = text.find_first_not_of(blank, end);
+  }
+  return ids;
+}
+
+std::string check_ids(const std::string& text) {
+  try {
+    parse_ids(text, "ids");
+    return {};
+  } catch (const Error& error) {
+    return error.what();
+  }
+}
+
+void PromptFlags::add_to(CLI::App& app) {
+  sources_ = {
+      app.add_option("TEXT", text_, "the prompt")->option_text(" "),
+      app.add_option("--prompt", text_, "the prompt, where it starts with a dash")->option_text("TEXT"),
+      app.add_option("--file", file_, "a file with the prompt; - is standard input")->option_text("F"),
+      app.add_option("--tokens", tokens_, "the prompt as token ids")->option_text("1,2,3")->check(check_ids),
+      app.add_option("--tokens-file", tokens_file_, "a file with token ids; - is standard input")->option_text("F"),
+  };
+  for (CLI::Option* option : sources_)
+    for (CLI::Option* other : sources_)
+      if (option != other) option->excludes(other);
+}
+
+std::vector<std::int32_t> PromptFlags::read(const Engine& engine) const {
+  const auto given = [this](std::size_t index) { return sources_[index]->count() > 0; };
+  std::vector<std::int32_t> ids;
+  if (given(3)) {
+    ids = parse_ids(tokens_, "--tokens");
+  } else if (given(4)) {
+    ids = parse_ids(read_input(tokens_file_), tokens_file_);
+  } else if (given(0) || given(1) || given(2)) {
+    ids = engine.tokenizer().encode(given(2) ? read_input(file_) : text_, {.add_special_tokens = true});
+  } else {
+    usage_error("TEXT", "no prompt: give a text, --file, --tokens or --tokens-file");
+  }
+  require(!ids.empty(), Errc::bad_argument, "the prompt is empty, expected at least one token");
+  return ids;
+}
+
+}  // namespace millrace

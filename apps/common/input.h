@@ -1,0 +1,38 @@
+// What users give to subcommands: text and lists of ids, from arguments, files and standard input.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace millrace {
+
+class Engine;
+
+// The contents of a file, or of standard input for "-". Throws Error: not_found, io, bad_file for a directory or more
+// than 256 MiB.
+std::string read_input(const std::string& path);
+
+// "1,2,3", "[1, 2, 3]" or "1 2 3". `what` opens the message. Throws Error(bad_argument) for anything else.
+std::vector<std::int32_t> parse_ids(std::string_view text, std::string_view what);
+// The same as a check of an option's value.
+std::string check_ids(const std::string& text);
+
+// Where a prompt comes from: exactly one of TEXT, --prompt, --file, --tokens and --tokens-file.
+class PromptFlags {
+ public:
+  void add_to(CLI::App& app);
+
+  // The prompt as ids. Throws CLI::ValidationError if none was given, Error if it cannot be read, needs a tokenizer
+  // that the folder lacks, or is empty.
+  std::vector<std::int32_t> read(const Engine& engine) const;
+
+ private:
+  std::string text_, file_, tokens_, tokens_file_;
+  std::vector<CLI::Option*> sources_;
+};
+
+}  // namespace millrace

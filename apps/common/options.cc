@@ -1,0 +1,105 @@
+#include "apps/common/options.h"
+
+#include <fmt/format.h>
+
+#include <limits>
+#include <vector>
+
+#include "apps/common/demo_model.h"
+#include "apps/common/progress.h"
+#include "loader/checkpoint.h"
+#include "ops/isa.h"
+#include "runtime/error.h"
+#include "runtime/parallel.h"
+
+namespace millrace {
+namespace {
+
+CLI::Validator at_least_one() {
+  return CLI::Range(std::int64_t{1}, std::numeric_limits<std::int64_t>::max());
+}
+
+Numerics numerics_named(const std::string& name) {
+  if (name == "hf") return Numerics::hf;
+  return name == "f32" ? Numerics::f32 : Numerics::fast;
+}
+
+std::optional<WeightFormat> weights_named(const std::string& name) {
+  if (name == "auto") return std::nullopt;
+  return name == "fp8" ? WeightFormat::fp8 : WeightFormat::bf16;
+}
+
+}  // namespace
+
+void add_model_option(CLI::App& app, std::string& model) {
+  app.add_option("-m,--model", model, "folder of the model; default: the demo model")->option_text("DIR");
+}
+
+void add_engine_options(CLI::App& app, EngineFlags& flags) {
+  const std::string group = "Engine";
+  add_model_option(app, flags.model);
+  app.get_option("--model")->group(group);
+  app.add_option("--threads", flags.threads, "threads that compute; default: every processor")
+      ->option_text("N")
+      ->check(CLI::Range(1, Parallel::max_threads))
+      ->group(group);
+  app.add_option("--isa", flags.isa, "scalar, avx2, avx512 or avx512bf16; default: the best")
+      ->option_text("TIER")
+      ->check(CLI::IsMember(std::vector<std::string>{"scalar", "avx2", "avx512", "avx512bf16", "amx"}))
+      ->group(group);
+  app.add_option("--numerics", flags.numerics, "fast, hf (rounds as Transformers) or f32")
+      ->option_text("HOW")
+      ->check(CLI::IsMember(std::vector<std::string>{"fast", "hf", "f32"}))
+      ->group(group);
+  app.add_option("--weights", flags.weights, "auto, bf16 or fp8: how FP8 weights are held; same results")
+      ->option_text("FORMAT")
+      ->check(CLI::IsMember(std::vector<std::string>{"auto", "bf16", "fp8"}))
+      ->group(group);
+  app.add_option("--ctx", flags.context, "most tokens of the context; default: the model's limit")
+      ->option_text("N")
+      ->check(at_least_one())
+      ->group(group);
+  app.add_option("--window", flags.window, "keys a token sees on sliding layers, itself included")
+      ->option_text("N")
+      ->check(at_least_one())
+      ->group(group);
+}
+
+std::filesystem::path model_folder(const std::string& model) {
+  return model.empty() ? demo_model_folder() : std::filesystem::path(model);
+}
+
+EngineOptions engine_options(const EngineFlags& flags) {
+  EngineOptions options;
+  options.threads = flags.threads;
+  options.numerics = numerics_named(flags.numerics);
+  options.weights = weights_named(flags.weights);
+  options.context = flags.context;
+  if (flags.chunk > 0) options.chunk = flags.chunk;
+  options.window = flags.window;
+  return options;
+}
+
+void apply_isa(const EngineFlags& flags) {
+  if (!flags.isa.empty()) limit_isa(*isa_named(flags.isa));
+}
+
+std::unique_ptr<Engine> open_engine(const EngineFlags& flags) {
+  apply_isa(flags);
+  const std::filesystem::path folder = model_folder(flags.model);
+  EngineOptions options = engine_options(flags);
+  ProgressBar bar("Loading");
+  options.progress = [&bar](std::uint64_t done, std::uint64_t total) { bar.update(done, total); };
+  return Engine::open(folder, options);
+}
+
+std::string model_name(const Engine& engine) {
+  const auto path = std::filesystem::absolute(engine.checkpoint().path()).lexically_normal();
+  return (path.has_filename() ? path : path.parent_path()).filename().string();
+}
+
+void usage_error(const std::string& option, const std::string& message) {
+  throw CLI::ValidationError(option, message);
+}
+
+}  // namespace millrace

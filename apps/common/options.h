@@ -1,0 +1,48 @@
+// Flags that subcommands share, declared in one place so that they read and mean the same everywhere.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "model/engine.h"
+
+namespace millrace {
+
+struct EngineFlags {
+  std::string model;  // empty = the demo model
+  std::string isa;    // empty = the best this machine has
+  std::string numerics = "fast";
+  std::string weights = "auto";
+  int threads = 0;
+  std::int64_t context = 0;
+  std::int64_t chunk = 0;
+  std::int64_t window = 0;
+};
+
+// -m, --model
+void add_model_option(CLI::App& app, std::string& model);
+// -m, --threads, --isa, --numerics, --weights, --ctx and --window
+void add_engine_options(CLI::App& app, EngineFlags& flags);
+
+// The folder `model` names: as given, or the demo model's. Throws Error(not_found).
+std::filesystem::path model_folder(const std::string& model);
+
+EngineOptions engine_options(const EngineFlags& flags);
+
+// --isa, for the whole process. Throws Error(unsupported).
+void apply_isa(const EngineFlags& flags);
+
+// Applies --isa and opens the engine, with a progress bar.
+std::unique_ptr<Engine> open_engine(const EngineFlags& flags);
+
+// The folder's own name, which is what a model is called.
+std::string model_name(const Engine& engine);
+
+// Ends the program as a wrong use of `option`: one line, exit code 2.
+[[noreturn]] void usage_error(const std::string& option, const std::string& message);
+
+}  // namespace millrace

@@ -1,0 +1,275 @@
+#!/usr/bin/env bash
+# Drives the built program as a user would: exit codes, standard output, error lines.
+# usage: cli_test.sh PROGRAM MODEL_FOLDER GOLDEN_FOLDER
+set -u
+millrace=$1
+model=$2
+golden=$3
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+cd "$scratch" || exit 1
+failures=0
+prompt="Once upon a time"
+
+complain() {
+  echo "FAILED: $1"
+  failures=$((failures + 1))
+}
+
+# run CODE ARGUMENTS...: runs the program, keeps its output in ./out and ./err.
+run() {
+  local expected=$1
+  shift
+  "$millrace" "$@" >out 2>err </dev/null
+  local code=$?
+  [ "$code" = "$expected" ] || complain "exit code $code, expected $expected: millrace $* ($(head -c 300 err))"
+}
+
+# refused CODE TEXT ARGUMENTS...: one error line that contains TEXT, and nothing on standard output.
+refused() {
+  local code=$1 text=$2
+  shift 2
+  run "$code" "$@"
+  head -1 err | grep -q '^millrace: error: ' || complain "no error line: millrace $*"
+  grep -qiF -- "$text" err || complain "'$text' is not in the error: millrace $*: $(cat err)"
+  [ ! -s out ] || complain "standard output is not empty: millrace $*"
+  local lines=1
+  [ "$code" = 2 ] && lines=2
+  [ "$(wc -l <err)" = "$lines" ] || complain "$(wc -l <err) lines of error, expected $lines: millrace $*"
+}
+
+same() {
+  [ "$1" = "$2" ] || complain "$3: '$1' is not '$2'"
+}
+
+json() {
+  if command -v python3 >/dev/null; then
+    python3 -c 'import json, sys; json.load(open(sys.argv[1]))' "$1" || complain "$1 is no JSON: $2"
+  fi
+  grep -q '^{.*}$' "$1" || complain "$1 is no JSON object: $2"
+}
+
+help_and_version() {
+  run 0 --version
+  grep -Eq '^millrace [0-9]+\.[0-9]+\.[0-9]+$' out || complain "--version: $(cat out)"
+  run 0
+  grep -q generate out || complain "no subcommand shows no help"
+  for subcommand in "" generate eval tokenize detokenize inspect; do
+    run 0 $subcommand --help
+    [ "$(wc -l <out)" -le 40 ] || complain "help of '$subcommand' has $(wc -l <out) lines"
+    [ "$(wc -L <out)" -le 100 ] || complain "help of '$subcommand' has lines of $(wc -L <out) columns"
+    [ -z "$subcommand" ] || grep -q '^Example: millrace' out || complain "help of $subcommand has no example"
+  done
+}
+
+wrong_use() {
+  refused 2 "nonsense" nonsense
+  refused 2 "--nonsense" generate --nonsense
+  refused 2 "prompt" generate
+  refused 2 "--file" generate text --file x
+  refused 2 "threads" generate "$prompt" --threads 0
+  refused 2 "threads" generate "$prompt" --threads 10000
+  refused 2 "threads" generate "$prompt" --threads two
+  refused 2 "isa" generate "$prompt" --isa sse9
+  refused 2 "numerics" generate "$prompt" --numerics f64
+  refused 2 "max-tokens" generate "$prompt" -n -1
+  refused 2 "top-p" generate "$prompt" --top-p 1.5
+  refused 2 "temperature" generate "$prompt" --temperature -1
+  refused 2 "'x' is not a token id" generate --tokens 1,x
+  refused 2 "--out" eval "$prompt"
+  refused 2 "--logits" eval "$prompt" --out o --logits some
+  refused 2 "text" tokenize
+  refused 2 "ids" detokenize
+}
+
+tokenizing() {
+  run 0 tokenize "$prompt"
+  local ids
+  ids=$(cat out)
+  run 0 detokenize $ids
+  same "$(cat out)" "$prompt" "tokens and back"
+  run 0 detokenize "${ids// /,}"
+  same "$(cat out)" "$prompt" "ids with commas"
+  printf '%s\n' "$prompt" >text
+  run 0 tokenize --file text
+  same "$(cat out)" "$ids $("$millrace" tokenize $'\n')" "a file with a newline"
+  "$millrace" tokenize --file - <text | "$millrace" detokenize --file - >back
+  cmp -s text back || complain "a pipe through both"
+  run 0 tokenize --json "$prompt"
+  json out "tokenize"
+  run 0 detokenize --json 1 2 3
+  json out "detokenize"
+  run 0 tokenize ""
+  same "$(cat out)" "" "no text has no tokens"
+  mkdir only
+  cp "$model"/tokenizer*.json only
+  run 0 tokenize -m only "$prompt"
+  same "$(cat out)" "$ids" "a folder with a tokenizer only"
+  refused 1 "no.such.file" tokenize --file no.such.file
+  refused 1 "directory" tokenize --file .
+  refused 1 "99999999" detokenize 99999999
+}
+
+generating() {
+  run 0 generate "$prompt" -n 8 --temperature 0
+  local text
+  text=$(cat out)
+  [ -n "$text" ] || complain "nothing was generated"
+  [ ! -s err ] || complain "generate writes to standard error: $(cat err)"
+  case $text in "$prompt"*) complain "the prompt is echoed" ;; esac
+  run 0 generate --prompt "$prompt" -n 8 --temperature 0 --threads 1
+  same "$(cat out)" "$text" "one thread"
+  run 0 generate "$prompt" -n 8 --temperature 0 --isa scalar --weights bf16
+  same "$(cat out)" "$text" "the scalar tier on bf16 weights"
+  run 0 generate --tokens "$("$millrace" tokenize "$prompt")" -n 8 --top-k 1
+  same "$(cat out)" "$text" "ids, and only the likeliest token"
+  printf %s "$prompt" >text
+  run 0 generate --file text -n 8 --temperature 0 --ctx 100
+  same "$(cat out)" "$text" "a file"
+  run 0 generate "$prompt" -n 0
+  [ ! -s out ] || complain "-n 0 prints something"
+  run 0 generate "$prompt" -n 0 --json
+  json out "-n 0"
+  grep -q '"finish_reason":"length"' out || complain "-n 0 does not finish by length"
+  run 0 generate "$prompt" -n 8 --seed 7
+  text=$(cat out)
+  run 0 generate "$prompt" -n 8 --seed 7 --stats
+  same "$(cat out)" "$text" "the same seed"
+  grep -q 'seed 7$' err || complain "--stats does not name the seed"
+  run 0 generate "$prompt" -n 8 --json
+  json out "generate"
+  for key in model prompt_ids ids text finish_reason seed timings; do
+    grep -q "\"$key\":" out || complain "generate --json has no $key"
+  done
+  MILLRACE_ISA=none refused 1 "MILLRACE_ISA" generate "$prompt"
+}
+
+ending() {
+  run 0 generate "$prompt" -n 40 --temperature 0
+  local text word
+  text=$(cat out)
+  word=$(printf %s "$text" | tr '\n' ' ' | cut -d' ' -f5)
+  run 0 generate "$prompt" -n 40 --temperature 0 --stop "$word" --stop "never there" --json
+  grep -q '"finish_reason":"stop_string"' out || complain "'$word' does not end the text: $(cat out)"
+  run 0 generate "$prompt" -n 40 --temperature 0 --stop "$word"
+  same "$(cat out)" "${text%%"$word"*}" "text before a stop string"
+  run 0 generate "$prompt" -n 100 --ctx 10 --json --ignore-eos
+  grep -q '"finish_reason":"length"' out || complain "a full context is not reported as length"
+  refused 1 "context" generate "$prompt, $prompt" --ctx 5
+  refused 1 "context" generate "$prompt" --ctx 100000000
+  refused 1 "empty" generate ""
+  refused 1 "token id" generate --tokens 99999999
+}
+
+closed_output() {
+  "$millrace" generate "$prompt" -n 400 --ignore-eos 2>err | head -c 1 >/dev/null
+  same "${PIPESTATUS[0]}" 0 "exit code with a closed pipe"
+  [ ! -s err ] || complain "a closed pipe is reported: $(cat err)"
+  "$millrace" --help 2>err | true
+  same "${PIPESTATUS[0]}" 0 "exit code of help with a closed pipe"
+  if [ -c /dev/full ]; then
+    "$millrace" generate "$prompt" -n 4 >/dev/full 2>err
+    same "$?" 1 "exit code with a full standard output"
+    grep -q '^millrace: error: standard output: ' err || complain "a full standard output: $(cat err)"
+  fi
+}
+
+interrupted() {
+  # A child of a script without job control ignores SIGINT from the start; env restores it.
+  env --default-signal=INT "$millrace" generate "$prompt" -n 100000 --ctx 2048 --ignore-eos >out 2>err &
+  local child=$!
+  for _ in $(seq 200); do
+    [ -s out ] && break
+    sleep 0.05
+  done
+  kill -INT "$child"
+  wait "$child"
+  same "$?" 130 "exit code after Ctrl-C"
+  [ -s out ] || complain "no text before Ctrl-C"
+  [ ! -s err ] || complain "Ctrl-C is reported: $(cat err)"
+}
+
+evaluating() {
+  run 0 eval --tokens 1,2,3,4 --out a.safetensors --trace all
+  run 0 eval --tokens 1,2,3,4 --out b.safetensors --trace all --chunk 3 --threads 1 --positions 0,1,2,3
+  cmp -s a.safetensors b.safetensors || complain "eval depends on chunks or threads"
+  for name in '"embed_tokens"' '"layers.0.self_attn.q"' '"layers.1.mlp.topk_ids"' '"norm"' '"logits"' millrace-dump-1; do
+    grep -aq "$name" a.safetensors || complain "$name is not in the dump"
+  done
+  grep -aq 'q_proj"' a.safetensors && complain "--trace all writes values outside the dump format"
+  run 0 eval --tokens 1,2,3,4 --out c.safetensors --logits 2 --trace 'layers.?,norm'
+  grep -aq '"logits_rows"' c.safetensors || complain "no logits_rows"
+  run 0 eval --tokens 1,2,3,4 --out d.safetensors --positions 100 --numerics f32
+  grep -aq '"recipe":"f32"' d.safetensors || complain "recipe of f32"
+  run 0 inspect -m d.safetensors
+  grep -q logits out || complain "inspect does not list the tensors of a file"
+  refused 1 "layers.0" eval "$prompt" --out e.safetensors --trace layer.0
+  refused 1 "positions" eval --tokens 1,2,3 --positions 1,2 --out e.safetensors
+  refused 1 "logits" eval --tokens 1,2,3 --logits 4 --out e.safetensors
+  refused 1 "no/such" eval --tokens 1 --out no/such/e.safetensors
+  refused 1 "regular" eval --tokens 1 --out .
+  [ ! -c /dev/full ] || refused 1 "regular" eval --tokens 1 --out /dev/full
+  (ulimit -f 8 && exec "$millrace" eval "$prompt" --out e.safetensors >out 2>err)
+  same "$?" 1 "exit code when the disk is full"
+  grep -q '^millrace: error: e.safetensors' err || complain "a full disk: $(cat err)"
+  [ -z "$(find . -name 'e.safetensors*')" ] || complain "something half-written was left behind"
+}
+
+inspecting() {
+  run 0 inspect
+  for word in family router sliding memory KV kernels; do
+    grep -q "$word" out || complain "inspect says nothing of $word"
+  done
+  [ "$(wc -L <out)" -le 130 ] || complain "inspect prints lines of $(wc -L <out) columns"
+  run 0 inspect --json --tensors --verify
+  json out "inspect"
+  run 0 inspect --verify
+  grep -q 'nothing is wrong' out || complain "inspect --verify: $(tail -3 out)"
+}
+
+broken_models() {
+  refused 1 "no/such" generate -m no/such "$prompt"
+  mkdir empty
+  refused 1 "empty" generate -m empty "$prompt"
+  refused 1 "config.json" inspect -m empty
+  refused 1 "tokenizer" tokenize -m empty "$prompt"
+  mkdir -p folder/config.json
+  refused 1 "config.json" inspect -m folder
+  head -c 100 "$model/model.safetensors" >short.safetensors
+  refused 1 "short.safetensors" inspect -m short.safetensors
+  refused 1 "short.safetensors" inspect -m short.safetensors --verify
+  cp -r "$model" changed
+  chmod -R u+w changed
+  rm changed/tokenizer*.json
+  refused 1 "tokenizer" generate -m changed "$prompt"
+  run 0 generate -m changed --tokens 1,2,3 -n 4 --temperature 0
+  grep -Eq '^[0-9]+( [0-9]+){3}$' out || complain "no ids without a tokenizer: $(cat out)"
+  printf '{"architectures": ["Unknown\033[31mForCausalLM"], "model_type": "unknown"}' >changed/config.json
+  refused 1 "Unknown" generate -m changed --tokens 1
+  grep -q "$(printf '\033')" err && complain "an escape sequence reaches the terminal"
+  if [ "$(id -u)" != 0 ]; then
+    chmod a-r changed/config.json
+    refused 1 "config.json" inspect -m changed
+  fi
+  [ -d "$golden/bad" ] || return
+  run 1 inspect -m "$golden/bad/nan-code" --verify
+  grep -q 'problem: .*row' out || complain "inspect --verify finds no NaN code: $(cat out)"
+  run 1 inspect -m "$golden/bad/missing-tensor" --verify
+  refused 1 "missing-tensor" inspect -m "$golden/bad/missing-tensor"
+}
+
+help_and_version
+wrong_use
+tokenizing
+generating
+ending
+closed_output
+interrupted
+evaluating
+inspecting
+broken_models
+if [ "$failures" != 0 ]; then
+  echo "$failures checks failed"
+  exit 1
+fi
+echo "all checks passed"
