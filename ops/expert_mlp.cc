@@ -189,7 +189,9 @@ void ExpertMlp::gate_and_up(const StepContext& context, const Memory& memory, co
   const std::int64_t width = options_.width, panels = (width + panel - 1) / panel;
   SwiGluFn* swiglu = swiglu_kernel.best();
   PackBf16Fn* pack = pack_bf16_kernel.best();
-  context.parallel.for_tasks((wave.end - wave.begin) * panels, [&](std::int64_t task, int worker) {
+  const std::int64_t tasks = (wave.end - wave.begin) * panels;
+  const std::int64_t work = 2 * (wave.end_pair - wave.first_pair) * width * options_.hidden / tasks;  // on average
+  context.parallel.for_tasks(tasks, work, [&](std::int64_t task, int worker) {
     const Wave::Expert& expert = wave.experts[static_cast<std::size_t>(task / panels)];
     const std::int64_t begin = task % panels * panel, end = std::min(width, begin + panel);
     const std::int64_t at = expert.first_pair - wave.first_pair;
@@ -224,7 +226,9 @@ void ExpertMlp::gate_and_up(const StepContext& context, const Memory& memory, co
 void ExpertMlp::down(const StepContext& context, const Memory& memory, const Wave& wave) const {
   const bool bf16 = options_.compute == Compute::bf16;
   const std::int64_t hidden = options_.hidden, panels = (hidden + panel - 1) / panel;
-  context.parallel.for_tasks((wave.end - wave.begin) * panels, [&](std::int64_t task, int worker) {
+  const std::int64_t tasks = (wave.end - wave.begin) * panels;
+  const std::int64_t work = (wave.end_pair - wave.first_pair) * options_.width * hidden / tasks;  // on average
+  context.parallel.for_tasks(tasks, work, [&](std::int64_t task, int worker) {
     const Wave::Expert& expert = wave.experts[static_cast<std::size_t>(task / panels)];
     const std::int64_t begin = task % panels * panel, end = std::min(hidden, begin + panel);
     const std::int64_t at = expert.first_pair - wave.first_pair;

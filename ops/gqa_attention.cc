@@ -212,6 +212,14 @@ void GqaAttention::attend(const StepContext& context, std::int64_t row, std::int
                                .bf16 = options_.cache == Dtype::bf16});
 }
 
+// Multiply-adds of the largest task: one row and one kv head.
+std::int64_t GqaAttention::task_work(const Batch& batch) const noexcept {
+  std::int64_t visible = 0;
+  for (const Batch::Run& run : batch.runs) visible = std::max(visible, run.cache->length() + run.end - run.begin);
+  if (options_.kv.window > 0) visible = std::min(visible, options_.kv.window);
+  return visible * group_ * (options_.kv.qk_dim + options_.kv.v_dim);
+}
+
 void GqaAttention::run(const StepContext& context) const {
   check(context.batch);
   take_new_rows(context);
@@ -219,7 +227,7 @@ void GqaAttention::run(const StepContext& context) const {
   const std::size_t worker_bytes = worker_layout().bytes;
   std::byte* workers = context.scratch.data() + staged_bytes(rows);
   // Rows of one head follow each other, so its keys stay in the core's cache.
-  context.parallel.for_tasks(rows * options_.kv.kv_heads, [&](std::int64_t task, int worker) {
+  context.parallel.for_tasks(rows * options_.kv.kv_heads, task_work(context.batch), [&](std::int64_t task, int worker) {
     attend(context, task % rows, task / rows, workers + static_cast<std::size_t>(worker) * worker_bytes);
   });
   if (options_.kv.window == 0) return;

@@ -56,6 +56,7 @@ class GqaAttention final : public Op {
 
   void check(const Batch& batch) const;
   void take_new_rows(const StepContext& context) const;
+  std::int64_t task_work(const Batch& batch) const noexcept;
   void attend(const StepContext& context, std::int64_t row, std::int64_t kv_head, std::byte* memory) const;
   std::int64_t collect_runs(const StepContext& context, const Batch::Run& run, std::int64_t first, std::int64_t end,
                             std::int64_t kv_head, GqaRun* runs) const noexcept;

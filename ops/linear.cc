@@ -16,6 +16,13 @@ std::size_t packed_total(std::int64_t rows, std::int64_t inputs, Compute compute
   return compute == Compute::bf16 ? packed_bytes(rows, inputs) : 0;
 }
 
+// Whole panels of scales where there are many, and never less than a fork-join is worth.
+std::int64_t outputs_per_task(const LinearWeight& weight, std::int64_t rows, int threads) {
+  const std::int64_t grain = weight.outputs >= 8 * linear_block * threads ? linear_block : output_grain;
+  const std::int64_t worthwhile = Parallel::least_work / (rows * weight.inputs) + 1;
+  return (std::max(grain, worthwhile) + output_grain - 1) / output_grain * output_grain;
+}
+
 LinearFormat format_of(const Tensor& weight, Compute compute) {
   if (weight.dtype() == Dtype::bf16) return LinearFormat::bf16;
   if (weight.dtype() == Dtype::f8_e4m3) return LinearFormat::f8_e4m3;
@@ -69,8 +76,7 @@ void Linear::run(const StepContext& context) const {
   }
   const bool packed = options_.compute == Compute::bf16;
   LinearFn* kernel = packed ? best_linear_bf16(rows) : linear_f32_kernel.best();
-  const std::int64_t grain =
-      weight_.outputs >= 8 * linear_block * context.parallel.threads() ? linear_block : output_grain;
+  const std::int64_t grain = outputs_per_task(weight_, rows, context.parallel.threads());
   context.parallel.for_range(weight_.outputs, grain, [&](std::int64_t begin, std::int64_t end, int worker) {
     kernel({.weight = weight_,
             .x = packed ? static_cast<const void*>(scratch) : x,

@@ -92,10 +92,11 @@ void Parallel::run_range(std::int64_t count, std::int64_t grain, Function body) 
   });
 }
 
-void Parallel::run_tasks(std::int64_t count, Function body) const {
+void Parallel::run_tasks(std::int64_t count, std::int64_t work, Function body) const {
   if (count <= 0) return;
+  const std::int64_t worthwhile = std::max<std::int64_t>(1, count * work / least_work);
   std::atomic<std::int64_t> next = 0;
-  fork_join(static_cast<int>(std::min<std::int64_t>(count, threads_)), [&](int worker, int) {
+  fork_join(static_cast<int>(std::min({count, worthwhile, std::int64_t{threads_}})), [&](int worker, int) {
     for (std::int64_t task; (task = next.fetch_add(1, std::memory_order_relaxed)) < count;)
       body(task, task + 1, worker);
   });

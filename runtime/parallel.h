@@ -15,6 +15,8 @@ namespace millrace {
 class Parallel {
  public:
   static constexpr int max_threads = 1024;
+  // Multiply-adds below which another worker costs more than it brings: a fork-join takes a few microseconds.
+  static constexpr std::int64_t least_work = 65536;
 
   // Throws Error(bad_argument) outside 1..max_threads and Error(unsupported) if the machine cannot start that many.
   explicit Parallel(int threads);
@@ -28,13 +30,14 @@ class Parallel {
     run_range(count, grain, Function(body));
   }
 
-  // body(task, worker) for each task in [0, count), handed out dynamically in ascending order.
+  // body(task, worker) for each task in [0, count), handed out dynamically in ascending order. `work` is what one task
+  // takes, in multiply-adds: little work in all runs on fewer workers.
   template <class Body>
-  void for_tasks(std::int64_t count, Body&& body) const {
+  void for_tasks(std::int64_t count, std::int64_t work, Body&& body) const {
     auto range = [&body](std::int64_t begin, std::int64_t end, int worker) {
       for (std::int64_t task = begin; task < end; ++task) body(task, worker);
     };
-    run_tasks(count, Function(range));
+    run_tasks(count, work, Function(range));
   }
 
  private:
@@ -55,7 +58,7 @@ class Parallel {
   };
 
   void run_range(std::int64_t count, std::int64_t grain, Function body) const;
-  void run_tasks(std::int64_t count, Function body) const;
+  void run_tasks(std::int64_t count, std::int64_t work, Function body) const;
 
   int threads_;
 };

@@ -43,7 +43,7 @@ TEST(Parallel, TasksCoverEachIndexOnce) {
     for (std::int64_t count : counts) {
       std::vector<std::atomic<int>> seen(static_cast<std::size_t>(count));
       std::atomic<bool> worker_fits = true;
-      parallel.for_tasks(count, [&](std::int64_t task, int worker) {
+      parallel.for_tasks(count, Parallel::least_work, [&](std::int64_t task, int worker) {
         if (worker < 0 || worker >= threads) worker_fits = false;
         ++seen[static_cast<std::size_t>(task)];
       });
@@ -56,8 +56,9 @@ TEST(Parallel, TasksCoverEachIndexOnce) {
 TEST(Parallel, RethrowsAnExceptionOfTheBody) {
   for (int threads : thread_counts) {
     const Parallel parallel(threads);
-    EXPECT_THROW(
-        parallel.for_tasks(100, [](std::int64_t task, int) { require(task != 57, Errc::io, "task {}", task); }), Error);
+    EXPECT_THROW(parallel.for_tasks(100, Parallel::least_work,
+                                    [](std::int64_t task, int) { require(task != 57, Errc::io, "task {}", task); }),
+                 Error);
     EXPECT_THROW(parallel.for_range(100, 1, [](auto, auto, int) { throw std::out_of_range("all fail"); }),
                  std::out_of_range);
     int done = 0;  // the object stays usable
@@ -77,7 +78,7 @@ TEST(Parallel, RethrowsTheFirstException) {
     }
   }
   try {
-    Parallel(1).for_tasks(5, [](std::int64_t task, int) { throw task; });
+    Parallel(1).for_tasks(5, 1, [](std::int64_t task, int) { throw task; });
     FAIL();
   } catch (std::int64_t task) {
     EXPECT_EQ(task, 0);
@@ -101,7 +102,8 @@ TEST(Parallel, BodiesFlushDenormalsAndTheCallerKeepsItsMode) {
                        [&](auto begin, auto end, int) { flushing += flushes() * static_cast<int>(end - begin); });
     EXPECT_EQ(flushing, threads);
     EXPECT_FALSE(flushes());
-    EXPECT_THROW(parallel.for_tasks(10, [](auto, int) { throw std::runtime_error(""); }), std::runtime_error);
+    EXPECT_THROW(parallel.for_tasks(10, Parallel::least_work, [](auto, int) { throw std::runtime_error(""); }),
+                 std::runtime_error);
     EXPECT_FALSE(flushes());
     // Sticky exception flags aside, nothing of the caller's mode changes.
     EXPECT_EQ(_mm_getcsr() & ~0x3fu, before & ~0x3fu);

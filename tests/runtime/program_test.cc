@@ -200,7 +200,7 @@ TEST(ProgramBuilder, SeveralOutputsGetConsecutiveIds) {
   ProgramBuilder builder;
   std::vector<Value> outputs = {{.name = "ids", .row_shape = {2, 3}, .dtype = Dtype::i32},
                                 {.name = "w", .row_shape = {}}};
-  EXPECT_EQ(builder.add("router", std::make_unique<test::ProbeOp>(), {}, std::move(outputs)), 0);
+  EXPECT_EQ(builder.add_step("router", std::make_unique<test::ProbeOp>(), {}, std::move(outputs)), 0);
   EXPECT_EQ(builder.add("next", std::make_unique<test::ProbeOp>(), {0, 1}, std::vector<std::int64_t>{5}), 2);
   EXPECT_EQ(builder.add_kv_layer({}), 0);
   EXPECT_EQ(builder.add_kv_layer({}), 1);

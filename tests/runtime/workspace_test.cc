@@ -29,7 +29,7 @@ Program random_program(test::Random& random, std::int64_t steps) {
       inputs.push_back(ids[static_cast<std::size_t>(random.below(std::ssize(ids)))]);
     const auto count = static_cast<ValueId>(outputs.size());
     auto op = std::make_unique<test::ProbeOp>(nullptr, static_cast<std::size_t>(random.below(500)));
-    const ValueId first = builder.add(fmt::format("s{}", i), std::move(op), inputs, std::move(outputs));
+    const ValueId first = builder.add_step(fmt::format("s{}", i), std::move(op), inputs, std::move(outputs));
     for (ValueId id = first; id < first + count; ++id) ids.push_back(id);
   }
   return std::move(builder).build();
