@@ -12,10 +12,12 @@
 #include <string>
 #include <vector>
 
+#include "ops/gemm.h"
 #include "ops/linear_kernels.h"
 #include "runtime/bfloat16.h"
 #include "runtime/buffer.h"
 #include "runtime/parallel.h"
+#include "runtime/tensor.h"
 
 namespace millrace {
 
@@ -153,6 +155,24 @@ void decode_speed(const Buffer& memory, int threads) {
            {"bf16", work, [&] { return bf16.seconds(parallel, kernel); }}});
 }
 
+// Each thread multiplies its share of the outputs by itself, timed like the kernels.
+double openblas_seconds(const Buffer& memory, int threads) {
+  const std::vector<float> x(static_cast<std::size_t>(prefill_rows * inputs), 0.37f);
+  const std::int64_t share = prefill_outputs / threads;
+  std::vector<Buffer> results, scratches;
+  for (int i = 0; i < threads; ++i) {
+    results.emplace_back(static_cast<std::size_t>(prefill_rows * share) * sizeof(float), "outputs");
+    scratches.emplace_back(gemm_scratch_bytes(inputs, 1), "scratch");
+  }
+  const std::int64_t shape[] = {share, inputs};
+  const Parallel parallel(threads), alone(1);
+  return timed(parallel, threads, 1, [&](std::int64_t begin, std::int64_t, int worker) {
+    const auto i = static_cast<std::size_t>(worker);
+    gemm_f32(x.data(), prefill_rows, Tensor(Dtype::bf16, shape, memory.data() + begin * share * inputs * 2),
+             reinterpret_cast<float*>(results[i].data()), alone, {scratches[i].data(), scratches[i].bytes()});
+  });
+}
+
 void prefill_speed(const Buffer& memory, int threads) {
   const Parallel parallel(threads);
   volatile float sink = 0;
@@ -172,7 +192,10 @@ void prefill_speed(const Buffer& memory, int threads) {
   const std::string title =
       fmt::format("{} rows x {} x {}, {} thread(s)", prefill_rows, prefill_outputs, inputs, threads);
   const Isa isa = active_isa();
-  compare(title, "GFLOP/s", contests(std::min(isa, Isa::avx512), "fp32 fma", peak_fma.best(), peak_fma_flops));
+  auto fma = contests(std::min(isa, Isa::avx512), "fp32 fma", peak_fma.best(), peak_fma_flops);
+  fma.push_back(
+      {fmt::format("OpenBLAS sgemm ({})", gemm_core()), work, [&] { return openblas_seconds(memory, threads); }});
+  compare(title, "GFLOP/s", std::move(fma));
   if (isa >= Isa::avx512bf16)
     compare(title, "GFLOP/s", contests(isa, "vdpbf16ps", peak_dpbf16.best(), peak_dpbf16_flops));
 }
