@@ -70,7 +70,8 @@ std::vector<float> sinks(BuildContext& build, const std::string& name, const Lay
   const std::string tensor = name + ".attention_sink_bias";
   if (layer.sinks) return build.weights.vector(tensor, layer.heads);
   require(!build.weights.has(tensor), Errc::bad_config,
-          "config.json says that this layer has no sinks, but the checkpoint holds model.{}", tensor);
+          "{}/config.json says that this layer has no sinks, but the checkpoint holds {}",
+          build.weights.checkpoint().path(), file_spelling(tensor));
   return {};
 }
 
@@ -163,7 +164,7 @@ ValueId residual_block(BuildContext& build, const std::string& name, ValueId x, 
 
 ValueId head_block(BuildContext& build, const std::string& name, ValueId x) {
   require(build.weights.has("lm_head.weight") || build.config.tied_embeddings, Errc::not_found,
-          "the checkpoint holds no lm_head.weight, and tie_word_embeddings in config.json is false");
+          "{}: no lm_head.weight, and tie_word_embeddings in config.json is false", build.weights.checkpoint().path());
   const std::string weight = build.weights.has("lm_head.weight") ? "lm_head" : "embed_tokens";
   const ValueId rows = build.builder.add(name + ".rows", std::make_unique<GatherRows>(build.config.hidden), {x},
                                          {build.config.hidden}, RowSpace::logits);

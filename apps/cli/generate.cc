@@ -114,6 +114,11 @@ int generate_text(GenerateFlags& flags) {
   return result.finish_reason == FinishReason::interrupted ? Interrupt::exit_code : EXIT_SUCCESS;
 }
 
+// CLI11 would let a negative number wrap around.
+std::string check_seed(const std::string& text) {
+  return text.starts_with('-') ? "'" + text + "', expected a whole number from 0" : "";
+}
+
 void add_sampling_options(CLI::App& app, GenerateFlags& flags) {
   const std::string group = "Sampling (defaults: the model's generation_config.json)";
   app.add_option("--temperature", flags.temperature, "0 always takes the likeliest token")
@@ -138,6 +143,7 @@ void add_sampling_options(CLI::App& app, GenerateFlags& flags) {
       ->group(group);
   app.add_option("--seed", flags.seed, "the same seed draws the same tokens; default: random")
       ->option_text("N")
+      ->check(check_seed)
       ->group(group);
 }
 

@@ -75,6 +75,7 @@ wrong_use() {
   refused 2 "max-tokens" generate "$prompt" -n -1
   refused 2 "top-p" generate "$prompt" --top-p 1.5
   refused 2 "temperature" generate "$prompt" --temperature -1
+  refused 2 "seed" generate "$prompt" --seed -1
   refused 2 "'x' is not a token id" generate --tokens 1,x
   refused 2 "--out" eval "$prompt"
   refused 2 "--logits" eval "$prompt" --out o --logits some
@@ -255,7 +256,9 @@ broken_models() {
   run 1 inspect -m "$golden/bad/nan-code" --verify
   grep -q 'problem: .*row' out || complain "inspect --verify finds no NaN code: $(cat out)"
   run 1 inspect -m "$golden/bad/missing-tensor" --verify
-  refused 1 "missing-tensor" inspect -m "$golden/bad/missing-tensor"
+  for folder in missing-tensor no-head sink-on-full-layer; do
+    refused 1 "bad/$folder" inspect -m "$golden/bad/$folder"
+  done
 }
 
 help_and_version
