@@ -8,8 +8,10 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <exception>
 #include <latch>
+#include <mutex>
 #include <system_error>
 #include <thread>
 #include <vector>
@@ -34,6 +36,12 @@ void require_startable(int threads) {
   release.count_down();
 }
 
+void relax() noexcept {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
 // Keeps the first exception of a parallel region for the caller.
 class FirstFailure {
  public:
@@ -56,50 +64,131 @@ class FirstFailure {
   std::exception_ptr failure_;
 };
 
-template <class Body>
-void fork_join(int workers, Body&& body) {
-  FirstFailure failure;
-#ifdef MILLRACE_OPENMP
-  if (workers > 1) {
-#pragma omp parallel num_threads(workers)
-    failure.guard([&] { body(omp_get_thread_num(), omp_get_num_threads()); });
-    failure.rethrow();
-    return;
-  }
-#endif
-  failure.guard([&] { body(0, 1); });
-  failure.rethrow();
+// Spins for about the time that sleeping and waking would cost, then sleeps until `word` is no longer `old`.
+void wait_while_equal(const std::atomic<std::uint32_t>& word, std::uint32_t old) noexcept {
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point patience = Clock::now() + std::chrono::microseconds(30);
+  do {
+    for (int i = 0; i < 16; ++i) {
+      if (word.load(std::memory_order_acquire) != old) return;
+      relax();
+    }
+  } while (Clock::now() < patience);
+  while (word.load(std::memory_order_acquire) == old) word.wait(old, std::memory_order_acquire);
 }
 
 }  // namespace
+
+// The helping threads: one OpenMP region that lasts as long as the team. Between jobs they wait here and not in the
+// OpenMP runtime, whose waiting spins for milliseconds and starves a machine that has other work.
+class Parallel::Team {
+ public:
+  explicit Team(int helpers) : wanted_(helpers), driver_([this] { work(); }) { wait_while_equal(helpers_, 0); }
+  ~Team() {
+    job_ = nullptr;
+    start();
+  }
+  Team(const Team&) = delete;
+  Team& operator=(const Team&) = delete;
+
+  // How many helpers OpenMP started: fewer than asked for where its environment limits them.
+  int helpers() const noexcept { return static_cast<int>(helpers_.load(std::memory_order_acquire)); }
+
+  // body(worker) on workers 0 (the caller) to `workers` - 1. One caller at a time, others wait for their turn.
+  void run(int workers, Job body) {
+    const std::lock_guard turn(turn_);
+    FirstFailure failure;
+    job_ = &body;
+    failure_ = &failure;
+    workers_ = workers;
+    unfinished_.store(helpers_.load(std::memory_order_relaxed), std::memory_order_relaxed);
+    start();
+    failure.guard([&] { body(0); });
+    for (std::uint32_t left; (left = unfinished_.load(std::memory_order_acquire)) != 0;)
+      wait_while_equal(unfinished_, left);
+    failure.rethrow();
+  }
+
+ private:
+  void start() noexcept {
+    round_.fetch_add(1, std::memory_order_release);
+    round_.notify_all();
+  }
+
+  void work() {
+#ifdef MILLRACE_OPENMP
+#pragma omp parallel num_threads(wanted_)
+    {
+      if (omp_get_thread_num() == 0) {
+        helpers_.store(static_cast<std::uint32_t>(omp_get_num_threads()), std::memory_order_release);
+        helpers_.notify_one();
+      }
+      help(omp_get_thread_num() + 1);
+    }
+#endif
+  }
+
+  void help(int worker) noexcept {
+    for (std::uint32_t seen = 0;;) {
+      wait_while_equal(round_, seen);
+      ++seen;
+      if (job_ == nullptr) return;
+      if (worker < workers_) failure_->guard([&] { (*job_)(worker); });
+      if (unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1) unfinished_.notify_one();
+    }
+  }
+
+  std::mutex turn_;
+  const int wanted_;
+  int workers_ = 0;
+  const Job* job_ = nullptr;  // null ends the team
+  FirstFailure* failure_ = nullptr;
+  std::atomic<std::uint32_t> helpers_ = 0, round_ = 0, unfinished_ = 0;
+  std::jthread driver_;  // last: it uses the members above
+};
 
 Parallel::Parallel(int threads) : threads_(threads) {
   require(threads >= 1 && threads <= max_threads, Errc::bad_argument, "threads is {}, expected 1 to {}", threads,
           max_threads);
 #ifdef MILLRACE_OPENMP
-  if (threads > 1) require_startable(threads);
+  if (threads == 1) return;
+  require_startable(threads);
+  team_ = std::make_unique<Team>(threads - 1);
+  require(team_->helpers() == threads - 1, Errc::unsupported, "{} threads asked for, OpenMP starts only {}", threads,
+          team_->helpers() + 1);
 #endif
 }
 
-void Parallel::run_range(std::int64_t count, std::int64_t grain, Function body) const {
+Parallel::~Parallel() = default;
+
+void Parallel::fork_join(int workers, Job body) const {
+  if (team_ != nullptr && workers > 1) return team_->run(workers, body);
+  FirstFailure failure;
+  for (int worker = 0; worker < workers; ++worker) failure.guard([&] { body(worker); });
+  failure.rethrow();
+}
+
+void Parallel::run_range(std::int64_t count, std::int64_t grain, Range body) const {
   if (count <= 0) return;
   const std::int64_t units = (count + grain - 1) / grain;
-  const int wanted = static_cast<int>(std::min<std::int64_t>(units, threads_));
-  fork_join(wanted, [&](int worker, int workers) {
+  const int workers = static_cast<int>(std::min<std::int64_t>(units, threads_));
+  auto part = [&](int worker) {
     const std::int64_t begin = units * worker / workers * grain;
     const std::int64_t end = std::min(units * (worker + 1) / workers * grain, count);
     if (begin < end) body(begin, end, worker);
-  });
+  };
+  fork_join(workers, Job(part));
 }
 
-void Parallel::run_tasks(std::int64_t count, std::int64_t work, Function body) const {
+void Parallel::run_tasks(std::int64_t count, std::int64_t work, Range body) const {
   if (count <= 0) return;
   const std::int64_t worthwhile = std::max<std::int64_t>(1, count * work / least_work);
   std::atomic<std::int64_t> next = 0;
-  fork_join(static_cast<int>(std::min({count, worthwhile, std::int64_t{threads_}})), [&](int worker, int) {
+  auto part = [&](int worker) {
     for (std::int64_t task; (task = next.fetch_add(1, std::memory_order_relaxed)) < count;)
       body(task, task + 1, worker);
-  });
+  };
+  fork_join(static_cast<int>(std::min({count, worthwhile, std::int64_t{threads_}})), Job(part));
 }
 
 int available_processors() noexcept {

@@ -1,5 +1,6 @@
-// Parallel: fork-join over a range, the only user of OpenMP. No result may depend on the number of threads: bodies
-// write disjoint outputs and never combine values across tasks.
+// Parallel: fork-join over a range, the only user of OpenMP. Owns a team of threads - 1 helpers that sleep between
+// jobs; the caller is the last worker. Any thread may call; calls from several threads take turns. No result may depend
+// on the number of threads: bodies write disjoint outputs and never combine values across tasks.
 //
 // Bodies run with one floating-point mode (round to nearest, denormals flushed on input and output) whatever the
 // calling thread had set; the caller's mode is restored afterwards. That is what the bf16 instructions do by
@@ -7,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <type_traits>
 #include <utility>
 
@@ -20,6 +22,9 @@ class Parallel {
 
   // Throws Error(bad_argument) outside 1..max_threads and Error(unsupported) if the machine cannot start that many.
   explicit Parallel(int threads);
+  ~Parallel();
+  Parallel(const Parallel&) = delete;
+  Parallel& operator=(const Parallel&) = delete;
 
   int threads() const noexcept { return threads_; }
 
@@ -27,7 +32,7 @@ class Parallel {
   // the end). Small ranges run on fewer workers. The first exception of a body is rethrown here.
   template <class Body>
   void for_range(std::int64_t count, std::int64_t grain, Body&& body) const {
-    run_range(count, grain, Function(body));
+    run_range(count, grain, Range(body));
   }
 
   // body(task, worker) for each task in [0, count), handed out dynamically in ascending order. `work` is what one task
@@ -37,30 +42,35 @@ class Parallel {
     auto range = [&body](std::int64_t begin, std::int64_t end, int worker) {
       for (std::int64_t task = begin; task < end; ++task) body(task, worker);
     };
-    run_tasks(count, work, Function(range));
+    run_tasks(count, work, Range(range));
   }
 
  private:
+  class Team;
+
   // A non-owning reference to a callable, so that a parallel region allocates nothing.
-  class Function {
+  template <class... Args>
+  class Callable {
    public:
     template <class Body>
-    explicit Function(Body& body)
+    explicit Callable(Body& body)
         : body_(const_cast<void*>(static_cast<const void*>(&body))),
-          call_([](void* target, std::int64_t begin, std::int64_t end, int worker) {
-            (*static_cast<std::remove_reference_t<Body>*>(target))(begin, end, worker);
-          }) {}
-    void operator()(std::int64_t begin, std::int64_t end, int worker) const { call_(body_, begin, end, worker); }
+          call_([](void* target, Args... args) { (*static_cast<std::remove_reference_t<Body>*>(target))(args...); }) {}
+    void operator()(Args... args) const { call_(body_, args...); }
 
    private:
     void* body_;
-    void (*call_)(void*, std::int64_t, std::int64_t, int);
+    void (*call_)(void*, Args...);
   };
+  using Range = Callable<std::int64_t, std::int64_t, int>;  // begin, end, worker
+  using Job = Callable<int>;                                // worker
 
-  void run_range(std::int64_t count, std::int64_t grain, Function body) const;
-  void run_tasks(std::int64_t count, std::int64_t work, Function body) const;
+  void run_range(std::int64_t count, std::int64_t grain, Range body) const;
+  void run_tasks(std::int64_t count, std::int64_t work, Range body) const;
+  void fork_join(int workers, Job body) const;
 
   int threads_;
+  std::unique_ptr<Team> team_;  // null on one thread
 };
 
 // The processors this process may run on: the default number of threads.
