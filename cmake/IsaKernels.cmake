@@ -22,7 +22,7 @@ function(add_isa_kernels target tier)
   target_link_libraries(${objects} PRIVATE millrace_warnings xsimd)
   # GCC 12 warns of its own intrinsics' deliberately undefined operands (gcc.gnu.org/bugzilla 105593).
   target_compile_options(${objects} PRIVATE ${MILLRACE_ISA_FLAGS_${tier}} -fno-exceptions -fno-rtti -fno-math-errno
-                         -Wno-maybe-uninitialized -Wno-uninitialized $<$<CONFIG:Debug>:-O2>)
+                         $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized> -Wno-uninitialized $<$<CONFIG:Debug>:-O2>)
   target_sources(${target} PRIVATE $<TARGET_OBJECTS:${objects}>)
   target_compile_definitions(${target} PRIVATE MILLRACE_HAS_${tier}=1)
 endfunction()

@@ -98,7 +98,9 @@ Bpe::Bpe(const Vocabulary& vocabulary, std::span<const Merge> merges, const BpeO
 
   merges_.reserve(merges.size());
   for (std::size_t rank = 0; rank < merges.size(); ++rank) {
-    const auto& [left, right] = merges[rank];
+    // Not a structured binding: the lambda could not capture it.
+    const std::string& left = merges[rank].first;
+    const std::string& right = merges[rank].second;
     const auto id = [&](const std::string& text) {
       const auto found = vocabulary.id_of(text);
       if (!found)

@@ -22,6 +22,7 @@
 namespace millrace {
 namespace {
 
+#ifdef MILLRACE_OPENMP
 // libgomp ends the process when it cannot start a thread; std::thread throws instead, so ask it first.
 void require_startable(int threads) {
   std::vector<std::jthread> started;
@@ -35,6 +36,7 @@ void require_startable(int threads) {
   }
   release.count_down();
 }
+#endif
 
 void relax() noexcept {
 #if defined(__x86_64__)
@@ -139,7 +141,7 @@ class Parallel::Team {
   }
 
   std::mutex turn_;
-  const int wanted_;
+  [[maybe_unused]] const int wanted_;
   int workers_ = 0;
   const Job* job_ = nullptr;  // null ends the team
   FirstFailure* failure_ = nullptr;
