@@ -153,7 +153,7 @@ void dot_f32(const float* const (&x)[R], const float* w, std::int64_t inputs, fl
     for (Lanes& lanes : row) lanes = Lanes::zero();
   std::int64_t e = 0;
   for (; e + 64 <= inputs; e += 64) {
-    _mm_prefetch(reinterpret_cast<const char*>(w + e) + prefetch_bytes, _MM_HINT_T0);
+    for (int line = 0; line < 64; line += 16) prefetch_stream(w + e + line);
 #pragma GCC unroll 4
     for (int a = 0; a < 4; ++a) {
       const Lanes weights = Lanes::load(w + e + a * 16);
