@@ -18,7 +18,8 @@ std::size_t panel_bytes(std::int64_t inputs) noexcept {
   return static_cast<std::size_t>((panel_outputs * inputs + 15) / 16 * 16) * sizeof(float);
 }
 
-// Each call below runs on the thread that makes it; a pool of OpenBLAS's own would compete with ours.
+// Each call below runs on the thread that makes it: a pool of OpenBLAS's own would compete with ours and cut the sums
+// differently. The OpenMP build keeps this setting for each thread, so each worker claims it.
 bool claim_openblas() {
   constexpr int sequential = 0, openmp = 2;
   const int kind = openblas_get_parallel();
@@ -51,10 +52,10 @@ void gemm_f32(const float* x, std::int64_t rows, const Tensor& weight, float* y,
           parallel.threads(), most_threads);
   require(scratch.size() >= gemm_scratch_bytes(inputs, parallel.threads()), Errc::bad_argument,
           "gemm: a scratch of {} bytes, expected {}", scratch.size(), gemm_scratch_bytes(inputs, parallel.threads()));
-  [[maybe_unused]] static const bool claimed = claim_openblas();
   if (rows == 0) return;
   const std::int64_t work = rows * panel_outputs * inputs;
   parallel.for_tasks((outputs + panel_outputs - 1) / panel_outputs, work, [&](std::int64_t task, int worker) {
+    [[maybe_unused]] thread_local const bool claimed = claim_openblas();
     const std::int64_t begin = task * panel_outputs, count = std::min(panel_outputs, outputs - begin);
     auto* panel = reinterpret_cast<float*>(scratch.data() + static_cast<std::size_t>(worker) * panel_bytes(inputs));
     const Bfloat16* source = weight.as<Bfloat16>() + begin * inputs;
