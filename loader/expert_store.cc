@@ -16,6 +16,9 @@ std::uint64_t file_bytes_of(const StoredLinear& stored) {
 }  // namespace
 
 MappedExperts::MappedExperts(WeightStore& store, const std::vector<ExpertLayer>& layers) : options_(store.options()) {
+  WeightOptions resident = options_;
+  resident.resident = true;
+  options_.resident = false;
   for (const ExpertLayer& layer : layers) {
     require(layer.layer >= 0 && layer.experts > 0 && layer.width > 0 && layer.width <= INT32_MAX && layer.hidden > 0,
             Errc::bad_argument, "{}: layer {} with {} experts of width {}", layer.prefix, layer.layer, layer.experts,
@@ -28,6 +31,7 @@ MappedExperts::MappedExperts(WeightStore& store, const std::vector<ExpertLayer>&
       for (const StoredLinear* stored : {&expert.gate, &expert.up, &expert.down}) {
         file_bytes_ += file_bytes_of(*stored);
         owned_bytes_ += millrace::owned_bytes(*stored, options_);
+        resident_bytes_ += millrace::owned_bytes(*stored, resident);
       }
   }
 }
@@ -90,6 +94,7 @@ ExpertLease MappedExperts::acquire(int layer, int expert) {
 }
 
 void MappedExperts::preload(const Progress& progress) {
+  options_.resident = true;
   std::uint64_t done = 0;
   for (std::vector<Expert>& layer : layers_)
     for (Expert& expert : layer) {

@@ -29,12 +29,17 @@ class MappedExperts final : public ExpertSource {
   // Computing thread only. After an error the next call for that expert tries again.
   ExpertLease acquire(int layer, int expert) override;
 
-  // Makes all experts resident now. Computing thread only.
+  // Copies or converts all experts into memory now, which takes resident_bytes(). Computing thread only.
   void preload(const Progress& progress);
+
+  // Leaves all experts in the mapped files, FP8 as it is, for models larger than memory: the bits are the same.
+  void stay_mapped() noexcept { options_.format = WeightFormat::fp8; }
 
   // Bytes of all experts in the files, and what holding all of them takes beside the mapped files.
   std::uint64_t file_bytes() const noexcept { return file_bytes_; }
   std::uint64_t owned_bytes() const noexcept { return owned_bytes_; }
+  // What preload() takes.
+  std::uint64_t resident_bytes() const noexcept { return resident_bytes_; }
 
  private:
   struct Expert {
@@ -49,7 +54,7 @@ class MappedExperts final : public ExpertSource {
 
   WeightOptions options_;
   std::vector<std::vector<Expert>> layers_;  // by layer number; empty for dense layers
-  std::uint64_t file_bytes_ = 0, owned_bytes_ = 0;
+  std::uint64_t file_bytes_ = 0, owned_bytes_ = 0, resident_bytes_ = 0;
 };
 
 }  // namespace millrace

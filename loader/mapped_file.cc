@@ -93,6 +93,19 @@ void MappedFile::populate(std::size_t offset, std::size_t count) const {
           error == EFAULT ? "input/output error" : reason(error));
 }
 
+void MappedFile::read(std::size_t offset, std::span<std::byte> target) const {
+  require(offset <= bytes_ && target.size() <= bytes_ - offset, Errc::bad_argument, "{}: bytes {}+{} of {} asked for",
+          path_, offset, target.size(), bytes_);
+  for (std::size_t done = 0; done < target.size();) {
+    const ssize_t got =
+        pread(descriptor_, target.data() + done, target.size() - done, static_cast<off_t>(offset + done));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) fail(Errc::io, "{}: byte {} cannot be read: {}", path_, offset + done, reason(errno));
+    require(got > 0, Errc::io, "{}: the file ends at byte {}, {} expected", path_, offset + done, bytes_);
+    done += static_cast<std::size_t>(got);
+  }
+}
+
 // Reading one byte of each page brings the page into the system's cache, where the mapping finds it.
 void MappedFile::read_pages(std::size_t begin, std::size_t end) const {
   for (std::size_t at = begin; at < end; at += page_size()) {

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <filesystem>
+#include <span>
 #include <string>
 
 namespace millrace {
@@ -26,6 +27,9 @@ class MappedFile {
   // Brings bytes [offset, offset + count) into memory; the range must lie inside the file as it was opened.
   // Throws Error(io) naming the file if it shrank or cannot be read.
   void populate(std::size_t offset, std::size_t count) const;
+
+  // Copies bytes from `offset` on without touching the mapping. Throws like populate().
+  void read(std::size_t offset, std::span<std::byte> target) const;
 
   // Throws Error(io) if the file shrank since it was opened: reading behind its new end would raise SIGBUS.
   void check_size() const;

@@ -163,4 +163,12 @@ std::span<const std::byte> SafetensorsFile::read(const TensorEntry& entry) const
   return data(entry);
 }
 
+void SafetensorsFile::read_into(const TensorEntry& entry, std::span<std::byte> target) const {
+  try {
+    file_.read(static_cast<std::size_t>(entry.offset), target);
+  } catch (const Error& error) {
+    fail(error.code(), "{} (tensor {})", error.what(), entry.name);
+  }
+}
+
 }  // namespace millrace

@@ -48,6 +48,8 @@ class SafetensorsFile {
   }
   // The same after reading them from the disk. Throws Error(io) naming file and tensor.
   std::span<const std::byte> read(const TensorEntry& entry) const;
+  // A copy of the bytes that does not touch the mapping; target.size() == entry.bytes. Throws the same.
+  void read_into(const TensorEntry& entry, std::span<std::byte> target) const;
 
  private:
   MappedFile file_;

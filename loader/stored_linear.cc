@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 
 #include "loader/convert.h"
 #include "runtime/error.h"
@@ -35,14 +34,20 @@ void for_rows(const Parallel* parallel, std::int64_t rows, Body&& body) {
     body(std::int64_t{0}, rows);
 }
 
-std::span<const std::byte> read_data(const StoredLinear& stored) {
+bool used_in_place(Form form) noexcept {
+  return form == Form::in_place || form == Form::in_place_scaled;
+}
+
+// The stored bytes: in `memory` if they are to be used as they are and it has room, else in the mapped file.
+std::span<const std::byte> read_data(const StoredLinear& stored, Form form, Buffer& memory) {
   const SafetensorsFile& file = *stored.weight.file;
-  const TensorEntry& entry = *stored.weight.entry;
   TensorEntry part;
-  part.name = entry.name;
-  part.offset = entry.offset + stored.offset;
+  part.name = stored.weight.entry->name;
+  part.offset = stored.weight.entry->offset + stored.offset;
   part.bytes = stored.bytes();
-  return file.read(part);
+  if (!used_in_place(form) || memory.bytes() == 0) return file.read(part);
+  file.read_into(part, {memory.data(), memory.bytes()});
+  return {memory.data(), memory.bytes()};
 }
 
 void check_codes(const StoredLinear& stored, std::span<const std::byte> data) {
@@ -84,10 +89,8 @@ void convert(const StoredLinear& stored, std::span<const std::byte> data, Form f
     const std::int64_t first = begin * stored.in, count = (end - begin) * stored.in;
     if (form == Form::to_bf16)
       convert_to_bf16(dtype, rows, count, reinterpret_cast<Bfloat16*>(memory) + first);
-    else if (form == Form::to_f32)
-      convert_to_f32(dtype, rows, count, reinterpret_cast<float*>(memory) + first);
     else
-      std::memcpy(memory + begin * row_bytes, rows, static_cast<std::size_t>(count * size_of(dtype)));
+      convert_to_f32(dtype, rows, count, reinterpret_cast<float*>(memory) + first);
   });
 }
 
@@ -137,17 +140,16 @@ LoadedLinear load_linear(const StoredLinear& stored, const WeightOptions& option
   const std::array<std::int64_t, 2> shape = {stored.out, stored.in};
   const Dtype dtype = stored.weight.entry->dtype;
   const Form form = form_of(dtype, options);
-  const std::span<const std::byte> data = read_data(stored);
-  if (dtype == Dtype::f8_e4m3) check_codes(stored, data);
-
   LoadedLinear loaded;
   loaded.memory = Buffer(static_cast<std::size_t>(owned_bytes(stored, options)), stored.weight.entry->name.c_str());
+  const std::span<const std::byte> data = read_data(stored, form, loaded.memory);
+  if (dtype == Dtype::f8_e4m3) check_codes(stored, data);
   BlockScales scales;
   if (form == Form::in_place_scaled)
     scales = load_scales(stored, loaded.scales);
   else if (form == Form::dequantized)
     dequantize(stored, data, options.parallel, loaded);
-  else if (loaded.memory.bytes() > 0)
+  else if (!used_in_place(form))
     convert(stored, data, form, options.parallel, loaded.memory.data());
   const void* place = loaded.memory.bytes() > 0 ? loaded.memory.data() : data.data();
   loaded.tensor = Tensor(dtype_after(dtype, form), shape, place, scales);
@@ -170,8 +172,8 @@ Tensor plan_linear(const StoredLinear& stored, const WeightOptions& options) {
 std::uint64_t owned_bytes(const StoredLinear& stored, const WeightOptions& options) noexcept {
   const Dtype dtype = stored.weight.entry->dtype;
   const Form form = form_of(dtype, options);
-  const bool in_place = form == Form::in_place || form == Form::in_place_scaled;
-  if (in_place && is_aligned(stored.weight.entry->offset + stored.offset, dtype)) return 0;
+  const bool aligned = is_aligned(stored.weight.entry->offset + stored.offset, dtype);
+  if (used_in_place(form) && aligned && !options.resident) return 0;
   return static_cast<std::uint64_t>(stored.out * stored.in * size_of(dtype_after(dtype, form)));
 }
 

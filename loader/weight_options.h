@@ -18,7 +18,10 @@ struct WeightOptions {
   WeightFormat format = WeightFormat::bf16;  // of F8_E4M3 weights; Numerics::f32 always keeps the codes
   const Parallel* parallel = nullptr;        // not owned; null loads on one thread
   Progress progress = {};                    // may be empty
-  bool headers_only = false;                 // checks and counts everything, reads no data: results must not be used
+  // Copies also what could be used in the mapped file: computing then never touches a page that a shrinking file or a
+  // failing disk could take away, and large copies lie on large pages.
+  bool resident = false;
+  bool headers_only = false;  // checks and counts everything, reads no data: results must not be used
 };
 
 }  // namespace millrace

@@ -81,7 +81,10 @@ Tensor WeightStore::linear(std::string_view name, std::int64_t out, std::int64_t
 Tensor WeightStore::router(std::string_view name, std::int64_t experts, std::int64_t hidden) {
   const StoredTensor stored = find(name, std::array{experts, hidden});
   require_float(stored);
-  if (options_.headers_only) return Tensor(Dtype::f32, stored.entry->shape, stored.file->data(*stored.entry).data());
+  if (options_.headers_only) {
+    if (options_.resident) owned_bytes_ += static_cast<std::uint64_t>(elements_of(*stored.entry)) * sizeof(float);
+    return Tensor(Dtype::f32, stored.entry->shape, stored.file->data(*stored.entry).data());
+  }
   const std::span<const std::byte> data = stored.file->read(*stored.entry);
   report(stored);
   if (stored.entry->dtype == Dtype::f32 && options_.numerics != Numerics::hf) return view(stored);
@@ -101,14 +104,16 @@ Tensor WeightStore::embedding(std::string_view name, std::int64_t vocab, std::in
   return view(stored);
 }
 
-// The file's bytes, or a copy where they are not aligned to their element.
+// The file's bytes, or a copy: where that is wanted, or where they are not aligned to their element.
 Tensor WeightStore::view(const StoredTensor& stored) {
   const TensorEntry& entry = *stored.entry;
-  if (options_.headers_only || entry.offset % static_cast<std::uint64_t>(size_of(entry.dtype)) == 0)
+  const bool aligned = entry.offset % static_cast<std::uint64_t>(size_of(entry.dtype)) == 0;
+  if (options_.headers_only || (aligned && !options_.resident)) {
+    if (options_.resident) owned_bytes_ += entry.bytes;
     return Tensor(entry.dtype, entry.shape, stored.file->data(entry).data());
-  const std::span<const std::byte> data = stored.file->read(entry);
-  Buffer memory(data.size(), entry.name.c_str());
-  std::copy(data.begin(), data.end(), memory.data());
+  }
+  Buffer memory(static_cast<std::size_t>(entry.bytes), entry.name.c_str());
+  stored.file->read_into(entry, {memory.data(), memory.bytes()});
   return Tensor(entry.dtype, entry.shape, keep(std::move(memory)));
 }
 

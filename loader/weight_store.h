@@ -40,7 +40,8 @@ class WeightStore {
   // (experts, hidden) F32; in Numerics::hf its values are rounded to bf16.
   Tensor router(std::string_view name, std::int64_t experts, std::int64_t hidden);
 
-  // (vocab, hidden) BF16, F16 or F32, in place: rows are read from the disk when they are first used.
+  // (vocab, hidden) BF16, F16 or F32. In place, unless the options want it resident, its rows are read from the disk
+  // when they are first used.
   Tensor embedding(std::string_view name, std::int64_t vocab, std::int64_t hidden);
 
   // Finds and checks a Linear's weight for someone who loads it later, and counts it as used.

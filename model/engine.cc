@@ -104,6 +104,7 @@ Engine::State::State(Checkpoint opened, const EngineOptions& options)
                            .format = options.weights.value_or(WeightFormat::fp8),
                            .parallel = &parallel,
                            .progress = options.progress,
+                           .resident = true,
                            .headers_only = options.headers_only}),
       experts(weights, expert_layers(config)) {
   require(chunk >= 1, Errc::bad_argument, "a chunk of {} rows, expected 1 or more", chunk);
@@ -126,10 +127,12 @@ void Engine::State::build(const Family& of) {
   program = std::move(builder).build();
 }
 
-// Experts are read in advance when they fit; otherwise each is read when a token first needs it.
+// Experts are copied into memory when they fit; otherwise each is read in its file when a token needs it.
 void Engine::State::load_experts(const EngineOptions& options) {
-  const std::uint64_t needed = experts.file_bytes() + experts.owned_bytes();
-  if (needed < available_memory() / 10 * 8) experts.preload(options.progress);
+  if (experts.resident_bytes() < available_memory() / 10 * 8)
+    experts.preload(options.progress);
+  else
+    experts.stay_mapped();
 }
 
 Engine::Engine(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -197,7 +200,7 @@ MemoryUse Engine::memory_use() const {
   const WorkspaceLimits limits = {
       .rows = std::min(chunk(), context()), .logits_rows = 1, .threads = parallel().threads()};
   return {.dense_weights = state_->weights.owned_bytes(),
-          .expert_weights = state_->experts.file_bytes() + state_->experts.owned_bytes(),
+          .expert_weights = state_->experts.resident_bytes(),
           .workspace = Workspace::bytes_for(program(), limits),
           .kv_per_token = KvCache::bytes_for(full, kv_dtype(), page) / static_cast<std::uint64_t>(page),
           .kv_fixed = KvCache::bytes_for(rings, kv_dtype(), context())};

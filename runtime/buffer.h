@@ -1,4 +1,4 @@
-// Buffer: owning, aligned, zeroed memory; large ones ask for 2 MiB pages. Move-only.
+// Buffer: owning, aligned, zeroed memory; large ones lie on 2 MiB pages that are taken when first touched. Move-only.
 #pragma once
 
 #include <cstddef>

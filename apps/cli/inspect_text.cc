@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <map>
-#include <set>
 
 #include "apps/cli/inspect_report.h"
 #include "apps/common/kernels.h"
@@ -64,25 +63,13 @@ std::string config_text(const Engine& engine) {
   return text + "\n" + layer_table(config.layers) + "\n";
 }
 
-// Bytes in the files of the weights that every token needs.
-std::uint64_t dense_bytes(const Engine& engine) {
-  const std::vector<std::string> names = engine.unused_tensors();
-  const std::set<std::string_view> unused(names.begin(), names.end());
-  std::uint64_t bytes = 0;
-  for (const auto& [name, stored] : engine.checkpoint().tensors())
-    if (name.find(".mlp.experts.") == std::string::npos && !unused.contains(stored.entry->name))
-      bytes += stored.entry->bytes;
-  return bytes;
-}
-
 std::string memory_text(const Engine& engine) {
   const MemoryUse use = engine.memory_use();
   const std::uint64_t tokens = static_cast<std::uint64_t>(engine.context());
   const std::uint64_t cache = use.kv_fixed + use.kv_per_token * tokens;
   std::string text = "memory\n";
-  text += fmt::format("  dense weights   {:>10}  mapped, and {} converted\n", size_text(dense_bytes(engine)),
-                      size_text(use.dense_weights));
-  text += fmt::format("  experts         {:>10}  mapped\n", size_text(use.expert_weights));
+  text += fmt::format("  dense weights   {:>10}\n", size_text(use.dense_weights));
+  text += fmt::format("  experts         {:>10}  mapped if more than memory\n", size_text(use.expert_weights));
   text += fmt::format("  working memory  {:>10}  passes of {} tokens\n", size_text(use.workspace), engine.chunk());
   text += fmt::format("  KV cache        {:>10}  at {} tokens; {} fixed, {} per token\n", size_text(cache), tokens,
                       size_text(use.kv_fixed), size_text(use.kv_per_token));

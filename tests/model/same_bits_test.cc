@@ -1,6 +1,9 @@
 // The order contract, end to end: what a model computes does not depend on how the work was cut up.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
+
 #include "model/engine.h"
 #include "model/session.h"
 #include "tests/support/compare.h"
@@ -37,7 +40,9 @@ std::vector<float> all_logits(const std::string& name, Numerics numerics, const 
 class SameBits : public testing::TestWithParam<std::tuple<const char*, Numerics>> {};
 
 TEST_P(SameBits, WhateverThreadsChunksWeightsAndTier) {
-  const auto& [name, numerics] = GetParam();
+  const auto& [model, numerics] = GetParam();
+  std::string name = model;
+  std::replace(name.begin(), name.end(), '_', '-');
   const auto want = all_logits(name, numerics, {});
   for (int threads : {2, 3}) test::expect_same_bits(all_logits(name, numerics, {.threads = threads}), want, "threads");
   for (std::int64_t chunk : {1, 7, 64})
@@ -51,9 +56,15 @@ TEST_P(SameBits, WhateverThreadsChunksWeightsAndTier) {
   }
 }
 
+std::string name_of_case(const testing::TestParamInfo<SameBits::ParamType>& chosen) {
+  constexpr std::array<const char*, 3> names = {"fast", "hf", "f32"};
+  return std::string(std::get<0>(chosen.param)) + "_" + names.at(static_cast<std::size_t>(std::get<1>(chosen.param)));
+}
+
 INSTANTIATE_TEST_SUITE_P(MiMoV2Flash, SameBits,
-                         testing::Combine(testing::Values("mimo-basic", "mimo-odd", "mimo-segmented", "mimo-groups"),
-                                          testing::Values(Numerics::fast, Numerics::hf, Numerics::f32)));
+                         testing::Combine(testing::Values("mimo_basic", "mimo_odd", "mimo_segmented", "mimo_groups"),
+                                          testing::Values(Numerics::fast, Numerics::hf, Numerics::f32)),
+                         name_of_case);
 
 }  // namespace
 }  // namespace millrace
