@@ -249,7 +249,7 @@ void Pretokenizer::run(std::size_t stage, std::string_view text, const Sink& sin
   if (stage == stages_.size()) return sink(text);
   if (stages_[stage]->adds_space()) {
     if (text.starts_with(' ')) return run(stage + 1, text, sink);
-    return run(stage + 1, " " + std::string(text), sink);
+    return run(stage + 1, std::string(" ").append(text), sink);
   }
   for (const Range& range : stages_[stage]->split(text))
     if (range.begin < range.end) run(stage + 1, text.substr(range.begin, range.end - range.begin), sink);

@@ -11,7 +11,9 @@
 #include "runtime/bfloat16.h"
 #include "runtime/float8.h"
 
+// Of each source's own: no helper leaves its object, where another tier's might take its place.
 namespace millrace::MILLRACE_ISA {
+namespace {
 
 // Asks for the line of the weight stream that is far ahead to come to the second-level cache, and for the one that is
 // near to come to the first: the processor's own prefetcher stops at every page. Distances chosen by measurement.
@@ -328,4 +330,5 @@ void multiply(const LinearCall& call) noexcept {
   if (call.rows > 0) Panel<Mul>(call).run();
 }
 
+}  // namespace
 }  // namespace millrace::MILLRACE_ISA

@@ -5,7 +5,9 @@
 #include "ops/vec.h"
 #include "runtime/bfloat16.h"
 
+// Of each source's own: no helper leaves its object, where another tier's might take its place.
 namespace millrace::MILLRACE_ISA {
+namespace {
 
 #if defined(__AVX512F__)
 using Vector = __m512;
@@ -105,4 +107,5 @@ inline Unpacked unpack_bf16(const std::uint16_t* weights) noexcept {
 #endif
 }
 
+}  // namespace
 }  // namespace millrace::MILLRACE_ISA
