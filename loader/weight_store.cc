@@ -85,9 +85,11 @@ Tensor WeightStore::router(std::string_view name, std::int64_t experts, std::int
     if (options_.resident) owned_bytes_ += static_cast<std::uint64_t>(elements_of(*stored.entry)) * sizeof(float);
     return Tensor(Dtype::f32, stored.entry->shape, stored.file->data(*stored.entry).data());
   }
-  const std::span<const std::byte> data = stored.file->read(*stored.entry);
   report(stored);
-  if (stored.entry->dtype == Dtype::f32 && options_.numerics != Numerics::hf) return view(stored);
+  const bool as_stored = stored.entry->dtype == Dtype::f32 && options_.numerics != Numerics::hf;
+  if (as_stored && options_.resident) return view(stored);
+  const std::span<const std::byte> data = stored.file->read(*stored.entry);
+  if (as_stored) return view(stored);
   const std::int64_t count = elements_of(*stored.entry);
   Buffer memory(static_cast<std::size_t>(count) * sizeof(float), stored.entry->name.c_str());
   auto* values = reinterpret_cast<float*>(memory.data());

@@ -192,16 +192,18 @@ const Tokenizer& Engine::tokenizer() const {
   return *state_->tokenizer;
 }
 
+WorkspaceLimits Engine::workspace_limits() const noexcept {
+  return {.rows = std::min(chunk(), context()), .logits_rows = 1, .threads = parallel().threads()};
+}
+
 MemoryUse Engine::memory_use() const {
   const auto& kv_layers = program().kv_layers();
   const std::int64_t page = KvCache::page_rows;
   std::vector<LayerKvShape> full, rings;
   for (const LayerKvShape& shape : kv_layers) (shape.window > 0 ? rings : full).push_back(shape);
-  const WorkspaceLimits limits = {
-      .rows = std::min(chunk(), context()), .logits_rows = 1, .threads = parallel().threads()};
   return {.dense_weights = state_->weights.owned_bytes(),
           .expert_weights = state_->experts.resident_bytes(),
-          .workspace = Workspace::bytes_for(program(), limits),
+          .workspace = Workspace::bytes_for(program(), workspace_limits()),
           .kv_per_token = KvCache::bytes_for(full, kv_dtype(), page) / static_cast<std::uint64_t>(page),
           .kv_fixed = KvCache::bytes_for(rings, kv_dtype(), context())};
 }

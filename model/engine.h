@@ -15,6 +15,7 @@
 #include "runtime/numerics.h"
 #include "runtime/parallel.h"
 #include "runtime/program.h"
+#include "runtime/workspace.h"
 
 namespace millrace {
 
@@ -58,6 +59,8 @@ class Engine {
   std::int64_t context() const noexcept;
   std::int64_t chunk() const noexcept;
   Dtype kv_dtype() const noexcept;  // bf16, or f32 in f32 numerics
+  // What a session's working memory is planned for: one chunk of which the last row wants logits.
+  WorkspaceLimits workspace_limits() const noexcept;
   MemoryUse memory_use() const;
 
   // Throws Error(not_found) for a folder without tokenizer files.

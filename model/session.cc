@@ -8,18 +8,10 @@
 #include "runtime/observer.h"
 
 namespace millrace {
-namespace {
-
-WorkspaceLimits limits_of(const Engine& engine) {
-  return {.rows = std::min(engine.chunk(), engine.context()), .logits_rows = 1, .threads = engine.parallel().threads()};
-}
-
-}  // namespace
-
 Session::Session(const Engine& engine)
     : engine_(engine),
       cache_(engine.program().kv_layers(), engine.kv_dtype(), engine.context()),
-      workspace_(engine.program(), limits_of(engine)) {}
+      workspace_(engine.program(), engine.workspace_limits()) {}
 
 void Session::clear() noexcept {
   cache_.clear();

@@ -2,35 +2,27 @@
 #pragma once
 
 #include <cstdint>
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
 #include <string>
+#include <string_view>
+
+#include "tests/support/temp_folder.h"
 
 namespace millrace::fuzz {
 
 class TemporaryFile {
  public:
-  explicit TemporaryFile(const std::string& name) {
-    std::string pattern = (std::filesystem::temp_directory_path() / "millrace-fuzz-XXXXXX").string();
-    if (mkdtemp(pattern.data()) == nullptr) std::abort();
-    folder_ = pattern;
-    path_ = folder_ / name;
-  }
-  ~TemporaryFile() { std::filesystem::remove_all(folder_); }
-  TemporaryFile(const TemporaryFile&) = delete;
-  TemporaryFile& operator=(const TemporaryFile&) = delete;
+  explicit TemporaryFile(const std::string& name) : name_(name) {}
 
-  const std::filesystem::path& folder() const { return folder_; }
-  const std::filesystem::path& path() const { return path_; }
+  const std::filesystem::path& folder() const { return folder_.path(); }
+  std::filesystem::path path() const { return folder() / name_; }
 
   void write(const std::uint8_t* data, std::size_t size) const {
-    std::ofstream(path_, std::ios::binary)
-        .write(reinterpret_cast<const char*>(data), static_cast<std::streamsize>(size));
+    folder_.write(name_, std::string_view(reinterpret_cast<const char*>(data), size));
   }
 
  private:
-  std::filesystem::path folder_, path_;
+  test::TempFolder folder_;
+  std::string name_;
 };
 
 }  // namespace millrace::fuzz
