@@ -61,40 +61,6 @@ template <class Row, class Step>
   }
 }
 
-// Lanes::sum() of several at once, the same additions side by side: 8 on AVX-512, 4 on AVX2.
-inline constexpr int sums_at_once = 8 / parts;
-inline void store_sums(const Lanes (&v)[sums_at_once], float* y, int count) noexcept {
-  alignas(32) float sums[8];
-#if defined(__AVX512F__)
-  __m512 eights[4], fours[2];  // two and four sums side by side
-  for (int i = 0; i < 4; ++i) {
-    const __m512 a = v[2 * i].part[0], b = v[2 * i + 1].part[0];
-    eights[i] = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
-  }
-  for (int i = 0; i < 2; ++i) {
-    const __m512 a = eights[2 * i], b = eights[2 * i + 1];
-    fours[i] = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
-  }
-  const __m512 twos =
-      _mm512_add_ps(_mm512_shuffle_ps(fours[0], fours[1], 0x44), _mm512_shuffle_ps(fours[0], fours[1], 0xee));
-  const __m512 ones = _mm512_add_ps(twos, _mm512_permute_ps(twos, 0xb1));
-  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 2, 6, 10, 14, 0, 0, 0, 0, 0, 0, 0, 0);
-  _mm256_store_ps(sums, _mm512_castps512_ps256(_mm512_permutexvar_ps(order, ones)));
-#else
-  __m256 eights[4], fours[2];
-  for (int i = 0; i < 4; ++i) eights[i] = _mm256_add_ps(v[i].part[0], v[i].part[1]);
-  for (int i = 0; i < 2; ++i) {
-    const __m256 a = eights[2 * i], b = eights[2 * i + 1];
-    fours[i] = _mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));
-  }
-  const __m256 twos =
-      _mm256_add_ps(_mm256_shuffle_ps(fours[0], fours[1], 0x44), _mm256_shuffle_ps(fours[0], fours[1], 0xee));
-  const __m256 ones = _mm256_add_ps(twos, _mm256_permute_ps(twos, 0xb1));
-  _mm256_store_ps(sums, _mm256_permutevar8x32_ps(ones, _mm256_setr_epi32(0, 4, 2, 6, 0, 0, 0, 0)));
-#endif
-  std::memcpy(y, sums, static_cast<std::size_t>(count) * sizeof(float));
-}
-
 inline float sum_of(const Lanes& a0, const Lanes& a1, const Lanes& a2, const Lanes& a3) noexcept {
   return ((a0 + a1) + (a2 + a3)).sum();
 }

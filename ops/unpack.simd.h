@@ -1,5 +1,6 @@
-// Weights as they lie in memory, unpacked to bf16 in the packed order of ops/linear_kernels.h, for one ISA tier.
-// FP8 is exact: the bits are those of bf16_from_f32(code * scale). Included by kernel sources only.
+// Weights as they lie in memory, for one ISA tier: unpacked to bf16 in the packed order of ops/linear_kernels.h, where
+// FP8 is exact (the bits are those of bf16_from_f32(code * scale)), or FP8 codes as fp32. Included by kernel sources
+// only.
 #pragma once
 
 #include "ops/vec.h"
@@ -105,6 +106,40 @@ inline Unpacked unpack_bf16(const std::uint16_t* weights) noexcept {
 #else
   return {_mm256_permute2x128_si256(first, second, 0x20), _mm256_permute2x128_si256(first, second, 0x31)};
 #endif
+}
+
+// 16 FP8 codes as fp32, exactly: E4M3 subnormals through a number whose exponent they share.
+inline Lanes decode_fp8(const std::uint8_t* codes) noexcept {
+  Lanes out;
+  for (int part = 0; part < parts; ++part) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes));
+#if defined(__AVX512F__)
+    const __m512i code = _mm512_cvtepu8_epi32(bytes);
+    const __m512i sign = _mm512_slli_epi32(_mm512_and_si512(code, _mm512_set1_epi32(0x80)), 24);
+    const __m512i magnitude = _mm512_slli_epi32(_mm512_and_si512(code, _mm512_set1_epi32(0x7f)), 20);
+    const __m512 normal = _mm512_castsi512_ps(_mm512_add_epi32(magnitude, _mm512_set1_epi32(120 << 23)));
+    const __m512 small = _mm512_sub_ps(_mm512_castsi512_ps(_mm512_add_epi32(magnitude, _mm512_set1_epi32(121 << 23))),
+                                       _mm512_set1_ps(0x1p-6f));
+    const __mmask16 is_small = _mm512_cmplt_epi32_mask(magnitude, _mm512_set1_epi32(8 << 20));
+    __m512 value = _mm512_mask_blend_ps(is_small, normal, small);
+    const __mmask16 is_nan = _mm512_cmpeq_epi32_mask(magnitude, _mm512_set1_epi32(0x7f << 20));
+    value = _mm512_mask_blend_ps(is_nan, value, _mm512_castsi512_ps(_mm512_set1_epi32(0x7fc00000)));
+    out.part[0] = _mm512_castsi512_ps(_mm512_or_si512(_mm512_castps_si512(value), sign));
+#else
+    const __m256i code = _mm256_cvtepu8_epi32(part == 0 ? bytes : _mm_srli_si128(bytes, 8));
+    const __m256i sign = _mm256_slli_epi32(_mm256_and_si256(code, _mm256_set1_epi32(0x80)), 24);
+    const __m256i magnitude = _mm256_slli_epi32(_mm256_and_si256(code, _mm256_set1_epi32(0x7f)), 20);
+    const __m256 normal = _mm256_castsi256_ps(_mm256_add_epi32(magnitude, _mm256_set1_epi32(120 << 23)));
+    const __m256 small = _mm256_sub_ps(_mm256_castsi256_ps(_mm256_add_epi32(magnitude, _mm256_set1_epi32(121 << 23))),
+                                       _mm256_set1_ps(0x1p-6f));
+    const __m256i is_small = _mm256_cmpgt_epi32(_mm256_set1_epi32(8 << 20), magnitude);
+    __m256 value = _mm256_blendv_ps(normal, small, _mm256_castsi256_ps(is_small));
+    const __m256i is_nan = _mm256_cmpeq_epi32(magnitude, _mm256_set1_epi32(0x7f << 20));
+    value = _mm256_blendv_ps(value, _mm256_castsi256_ps(_mm256_set1_epi32(0x7fc00000)), _mm256_castsi256_ps(is_nan));
+    out.part[part] = _mm256_castsi256_ps(_mm256_or_si256(_mm256_castps_si256(value), sign));
+#endif
+  }
+  return out;
 }
 
 }  // namespace
