@@ -100,7 +100,8 @@ class Product {
                 .outputs = outputs,
                 .inputs = inputs,
                 .scale_columns = inputs / 128,
-                .segment_rows = outputs} {
+                .segment_rows = outputs,
+                .skipped_rows = 0} {
     const std::vector<float> x(static_cast<std::size_t>(rows * inputs), 0.37f);
     pack_bf16_kernel.best()(x.data(), rows, inputs, reinterpret_cast<std::uint16_t*>(packed_.data()));
   }

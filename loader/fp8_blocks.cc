@@ -100,7 +100,8 @@ void dequantize_rows(const std::uint8_t* codes, std::int64_t columns, const Bloc
   const FloatMode mode;
   while (begin < end) {
     const std::int64_t in_segment = begin % scales.segment_rows;
-    const std::int64_t to_block_end = std::min(block - in_segment % block, scales.segment_rows - in_segment);
+    const std::int64_t in_block = (scales.skipped_rows + in_segment) % block;
+    const std::int64_t to_block_end = std::min(block - in_block, scales.segment_rows - in_segment);
     const std::int64_t rows = std::min(to_block_end, end - begin);
     dequantize_run(codes + begin * columns, columns, scales.row(begin), rows, out + begin * columns);
     begin += rows;

@@ -41,7 +41,8 @@ LinearWeight linear_weight(const Tensor& weight, Compute compute) {
   const LinearFormat format = format_of(weight, compute);
   if (format == LinearFormat::f8_e4m3)
     require(scales && scales.columns == (weight.dim(1) + linear_block - 1) / linear_block && scales.segment_rows > 0 &&
-                weight.dim(0) % scales.segment_rows == 0,
+                weight.dim(0) % scales.segment_rows == 0 && scales.skipped_rows >= 0 &&
+                scales.skipped_rows < linear_block,
             Errc::bad_argument, "linear: an FP8 weight {} with {} scales per row in segments of {} rows",
             shape_text(weight.shape()), scales.columns, scales.segment_rows);
   return {.data = weight.data(),
@@ -50,7 +51,8 @@ LinearWeight linear_weight(const Tensor& weight, Compute compute) {
           .outputs = weight.dim(0),
           .inputs = weight.dim(1),
           .scale_columns = scales.columns,
-          .segment_rows = scales.segment_rows};
+          .segment_rows = scales.segment_rows,
+          .skipped_rows = scales.skipped_rows};
 }
 
 Linear::Linear(const Tensor& weight, LinearOptions options)

@@ -97,10 +97,7 @@ const float* row_f32(const LinearWeight& weight, std::int64_t output, float* tar
     for (std::int64_t e = 0; e < inputs; e += 16) Lanes::load_bf16_first(source + e, inputs - e).store(target + e);
     return target;
   }
-  const std::int64_t grid_rows = (weight.segment_rows + linear_block - 1) / linear_block;
-  const float* scales =
-      weight.scales +
-      (output / weight.segment_rows * grid_rows + output % weight.segment_rows / linear_block) * weight.scale_columns;
+  const float* scales = weight.scales_of(output);
   const auto* codes = static_cast<const std::uint8_t*>(weight.data) + offset;
   for (std::int64_t e = 0; e < inputs; e += 16) {
     std::uint8_t padded[16] = {};

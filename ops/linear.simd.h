@@ -90,10 +90,7 @@ class WeightRows {
 
  private:
   void choose_tables(std::int64_t output) noexcept {
-    const std::int64_t grid_rows = (weight_.segment_rows + linear_block - 1) / linear_block;
-    const std::int64_t grid_row =
-        output / weight_.segment_rows * grid_rows + output % weight_.segment_rows / linear_block;
-    const float* scales = weight_.scales + grid_row * weight_.scale_columns;
+    const float* scales = weight_.scales_of(output);
     if (scales == scales_) return;
     scales_ = scales;
     regular_ = true;

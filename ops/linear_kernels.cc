@@ -39,9 +39,7 @@ float weight_at(const LinearWeight& weight, std::int64_t output, std::int64_t e)
   const std::int64_t index = output * weight.inputs + e;
   if (weight.format == LinearFormat::f32) return static_cast<const float*>(weight.data)[index];
   if (weight.format == LinearFormat::bf16) return bf16_to_f32(static_cast<const Bfloat16*>(weight.data)[index]);
-  const std::int64_t grid_rows = (weight.segment_rows + linear_block - 1) / linear_block;
-  const std::int64_t grid_row = output / weight.segment_rows * grid_rows + output % weight.segment_rows / linear_block;
-  const float scale = weight.scales[grid_row * weight.scale_columns + e / linear_block];
+  const float scale = weight.scales_of(output)[e / linear_block];
   return e4m3_to_f32(static_cast<const std::uint8_t*>(weight.data)[index]) * scale;
 }
 
@@ -131,7 +129,8 @@ double seconds_of(LinearFn* kernel) {
                                    .outputs = outputs,
                                    .inputs = inputs,
                                    .scale_columns = 0,
-                                   .segment_rows = 0},
+                                   .segment_rows = 0,
+                                   .skipped_rows = 0},
                         .x = x.data(),
                         .x_rows = nullptr,
                         .rows = rows,

@@ -38,6 +38,15 @@ struct LinearWeight {
   std::int64_t outputs, inputs;
   std::int64_t scale_columns;  // blocks per row
   std::int64_t segment_rows;   // outputs per grid of scales
+  std::int64_t skipped_rows;   // of the first block of such a grid
+
+  // The scales of one output: (scale_columns).
+  [[gnu::always_inline]] const float* scales_of(std::int64_t output) const noexcept {
+    const std::int64_t grid_rows = (skipped_rows + segment_rows + linear_block - 1) / linear_block;
+    const std::int64_t grid_row =
+        output / segment_rows * grid_rows + (skipped_rows + output % segment_rows) / linear_block;
+    return scales + grid_row * scale_columns;
+  }
 };
 
 struct LinearCall {

@@ -13,21 +13,23 @@
 namespace millrace {
 
 // Scales of an F8_E4M3 weight [rows, columns]: one factor per block of 128 x 128. The rows form equal segments, each
-// with a block grid of its own, so the last block of a segment may be partial (an ordinary weight has one segment).
+// with a block grid of its own, so the last block of a segment may be partial (an ordinary weight has one segment), and
+// so may be the first, where a weight is cut out of a larger one.
 struct BlockScales {
   static constexpr std::int64_t block = 128;
 
-  const float* data = nullptr;    // (segments * ceil(segment_rows / 128), columns)
+  const float* data = nullptr;    // (segments * ceil((skipped_rows + segment_rows) / 128), columns)
   std::int64_t columns = 0;       // ceil(weight columns / 128)
   std::int64_t segment_rows = 0;  // weight rows per segment
+  std::int64_t skipped_rows = 0;  // of a segment's first block, 0 to 127: the segment begins after them
 
   explicit operator bool() const noexcept { return data != nullptr; }
 
   // The scales of one weight row: (columns).
   const float* row(std::int64_t weight_row) const noexcept {
-    const std::int64_t grid_rows = (segment_rows + block - 1) / block;
+    const std::int64_t grid_rows = (skipped_rows + segment_rows + block - 1) / block;
     const std::int64_t segment = weight_row / segment_rows;
-    return data + (segment * grid_rows + weight_row % segment_rows / block) * columns;
+    return data + (segment * grid_rows + (skipped_rows + weight_row % segment_rows) / block) * columns;
   }
 };
 

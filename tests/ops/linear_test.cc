@@ -78,9 +78,9 @@ TEST(Linear, Bf16WeightInFp32) {
 TEST(Linear, Fp8GivesTheBitsOfTheDequantizedWeight) {
   test::Random random(3);
   for (std::int64_t inputs : ragged_inputs)
-    for (std::int64_t segment : {1, 6, 130, 390}) {
+    for (auto [segment, skipped] : {std::pair(1, 0), {6, 125}, {130, 0}, {130, 90}, {390, 64}}) {
       const std::int64_t outputs = inputs > 1000 ? segment : 390, rows = 2;
-      test::Fp8Weight w8(random, outputs, inputs, segment);
+      test::Fp8Weight w8(random, outputs, inputs, segment, skipped);
       const auto w16 = test::to_bf16(w8.values());
       const auto x = random.normals(rows * inputs);
       const Linear fp8(w8.tensor(), {}), bf16(test::matrix(Dtype::bf16, w16.data(), outputs, inputs), {});
@@ -246,6 +246,7 @@ TEST(Linear, RefusesWeightsThatDoNotFit) {
   const std::int64_t shape[] = {8, 200};
   EXPECT_THROW(Linear(Tensor(Dtype::f8_e4m3, shape, data.data(), {data.data(), 1, 8}), {}), Error);
   EXPECT_THROW(Linear(Tensor(Dtype::f8_e4m3, shape, data.data(), {data.data(), 2, 3}), {}), Error);
+  EXPECT_THROW(Linear(Tensor(Dtype::f8_e4m3, shape, data.data(), {data.data(), 2, 8, 128}), {}), Error);
   LinearOptions options;
   options.bias = {1, 2};
   EXPECT_THROW(Linear(test::matrix(Dtype::bf16, data.data(), 8, 8), options), Error);

@@ -56,6 +56,16 @@ TEST(BlockScales, SegmentsHaveGridsOfTheirOwn) {
     EXPECT_EQ(grid.row(weight_row), scales.data() + grid_row * 3) << weight_row;
 }
 
+// Two segments of 200 rows, each cut out of a run of blocks 100 rows after the start of one.
+TEST(BlockScales, SegmentsMayBeginInsideABlock) {
+  const std::vector<float> scales(6 * 2);
+  const BlockScales grid{.data = scales.data(), .columns = 2, .segment_rows = 200, .skipped_rows = 100};
+  const std::pair<std::int64_t, std::int64_t> grid_row_of[] = {{0, 0},   {27, 0},  {28, 1},  {155, 1}, {156, 2},
+                                                               {199, 2}, {200, 3}, {228, 4}, {356, 5}, {399, 5}};
+  for (const auto& [weight_row, grid_row] : grid_row_of)
+    EXPECT_EQ(grid.row(weight_row), scales.data() + grid_row * 2) << weight_row;
+}
+
 TEST(ShapeText, ListsTheSizes) {
   const std::int64_t shape[] = {2, 30, 4};
   EXPECT_EQ(shape_text(shape), "[2, 30, 4]");

@@ -11,17 +11,22 @@
 
 namespace millrace::test {
 
-// FP8 codes (outputs, inputs) with block scales, restarting the grid every `segment_rows` outputs.
+// FP8 codes (outputs, inputs) with block scales, restarting the grid every `segment_rows` outputs, `skipped` rows after
+// the start of a block.
 class Fp8Weight {
  public:
-  Fp8Weight(Random& random, std::int64_t outputs, std::int64_t inputs, std::int64_t segment_rows = 0)
-      : outputs_(outputs), inputs_(inputs), segment_rows_(segment_rows == 0 ? outputs : segment_rows) {
+  Fp8Weight(Random& random, std::int64_t outputs, std::int64_t inputs, std::int64_t segment_rows = 0,
+            std::int64_t skipped = 0)
+      : outputs_(outputs),
+        inputs_(inputs),
+        segment_rows_(segment_rows == 0 ? outputs : segment_rows),
+        skipped_(skipped) {
     for (std::int64_t i = 0; i < outputs * inputs; ++i) {
       const auto code = static_cast<std::uint8_t>(random.below(256));
       codes_.push_back(e4m3_is_nan(code) ? std::uint8_t{0x03} : code);
     }
     columns_ = (inputs + BlockScales::block - 1) / BlockScales::block;
-    const std::int64_t grid = (segment_rows_ + BlockScales::block - 1) / BlockScales::block;
+    const std::int64_t grid = (skipped_ + segment_rows_ + BlockScales::block - 1) / BlockScales::block;
     for (std::int64_t i = 0; i < outputs / segment_rows_ * grid * columns_; ++i)
       scales_.push_back(random.uniform(1e-4f, 3e-4f));
   }
@@ -30,7 +35,7 @@ class Fp8Weight {
   std::vector<float>& scales() { return scales_; }
   Tensor tensor() const {
     const std::int64_t shape[] = {outputs_, inputs_};
-    return Tensor(Dtype::f8_e4m3, shape, codes_.data(), {scales_.data(), columns_, segment_rows_});
+    return Tensor(Dtype::f8_e4m3, shape, codes_.data(), {scales_.data(), columns_, segment_rows_, skipped_});
   }
   // code * scale in fp32.
   std::vector<float> values() const {
@@ -43,7 +48,7 @@ class Fp8Weight {
   }
 
  private:
-  std::int64_t outputs_, inputs_, segment_rows_, columns_ = 0;
+  std::int64_t outputs_, inputs_, segment_rows_, skipped_, columns_ = 0;
   std::vector<std::uint8_t> codes_;
   std::vector<float> scales_;
 };
