@@ -1,8 +1,11 @@
 #include "ops/embedding.h"
 
+#include <algorithm>
+
 #include "runtime/bfloat16.h"
 #include "runtime/error.h"
 #include "runtime/float16.h"
+#include "runtime/run_inputs.h"
 
 namespace millrace {
 
@@ -28,8 +31,12 @@ void Embedding::write_row(std::int64_t id, float* y) const noexcept {
     const float* row = table_.as<float>() + first;
     for (std::int64_t e = 0; e < hidden; ++e) y[e] = row[e];
   }
+  round(y);
+}
+
+void Embedding::round(float* y) const noexcept {
   if (rounding_ == Rounding::bf16)
-    for (std::int64_t e = 0; e < hidden; ++e) y[e] = round_to_bf16(y[e]);
+    for (std::int64_t e = 0; e < table_.dim(1); ++e) y[e] = round_to_bf16(y[e]);
 }
 
 void Embedding::run(const StepContext& context) const {
@@ -37,6 +44,12 @@ void Embedding::run(const StepContext& context) const {
   float* y = context.output(0);
   context.parallel.for_range(context.rows, 16, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t row = begin; row < end; ++row) {
+      const Batch::Run* run = context.batch.run_of(row);
+      if (run != nullptr && run->inputs != nullptr && run->inputs->embeddings != nullptr) {
+        std::copy_n(run->inputs->embeddings + (row - run->begin) * hidden, hidden, y + row * hidden);
+        round(y + row * hidden);
+        continue;
+      }
       const std::int64_t id = context.batch.tokens[static_cast<std::size_t>(row)];
       require(id >= 0 && id < vocab, Errc::bad_argument, "token id {} is outside the vocabulary of {}", id, vocab);
       write_row(id, y + row * hidden);

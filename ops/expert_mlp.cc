@@ -10,6 +10,7 @@
 #include "runtime/bfloat16.h"
 #include "runtime/buffer.h"
 #include "runtime/error.h"
+#include "runtime/run_inputs.h"
 
 namespace millrace {
 
@@ -71,7 +72,7 @@ struct ExpertMlp::Memory {
   std::int32_t* used;       // the experts that have rows, ascending
   std::int32_t* first;      // (experts + 1) first pair of each expert
   std::int32_t* pair_row;   // (rows * top_k) the row of each pair
-  std::int32_t* pair_of;    // (rows, top_k) the pair of each choice
+  std::int32_t* pair_of;    // (rows, top_k) the pair of each choice, -1 in inactive rows
   std::int64_t wave_pairs;  // room for pairs in a wave, for the values below
   float* gate;              // (wave_pairs, width), then silu(gate) * up
   float* up;                // (wave_pairs, width)
@@ -132,7 +133,13 @@ std::int64_t ExpertMlp::group_rows(const StepContext& context, const Memory& mem
   const std::int64_t top_k = options_.top_k, experts = options_.experts, pairs = context.rows * top_k;
   const std::int32_t* ids = context.input<std::int32_t>(1);
   std::fill_n(memory.first, experts + 1, 0);
+  std::fill_n(memory.pair_of, pairs, 0);
+  for (const Batch::Run& run : context.batch.runs)
+    for (std::int64_t row = run.begin; row < run.end; ++row)
+      if (run.inputs != nullptr && run.inputs->inactive != nullptr && run.inputs->inactive[row - run.begin] != 0)
+        std::fill_n(memory.pair_of + row * top_k, top_k, -1);
   for (std::int64_t i = 0; i < pairs; ++i) {
+    if (memory.pair_of[i] < 0) continue;
     require(ids[i] >= 0 && ids[i] < experts && (i % top_k == 0 || ids[i] > ids[i - 1]), Errc::bad_argument,
             "expert_mlp: layer {}, row {}: expert ids are out of order or not in 0 to {}", layer_, i / top_k,
             experts - 1);
@@ -145,6 +152,7 @@ std::int64_t ExpertMlp::group_rows(const StepContext& context, const Memory& mem
   }
   // Each expert's `first` walks to its end while its pairs are placed; shifting by one puts the starts back.
   for (std::int64_t i = 0; i < pairs; ++i) {
+    if (memory.pair_of[i] < 0) continue;
     const std::int32_t pair = memory.first[ids[i]]++;
     memory.pair_row[pair] = static_cast<std::int32_t>(i / top_k);
     memory.pair_of[i] = pair;
@@ -253,7 +261,7 @@ void ExpertMlp::combine(const StepContext& context, const Memory& memory, const 
   const std::int64_t hidden = options_.hidden, top_k = options_.top_k;
   const float* weights = context.input(2);
   ExpertCombineFn* add = expert_combine_kernel.best();
-  const bool round = options_.rounding == Rounding::bf16 && wave.end_pair == context.rows * top_k;
+  const bool round = options_.rounding == Rounding::bf16 && wave.end_pair == memory.first[options_.experts];
   context.parallel.for_range(context.rows, pack_grain, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t row = begin; row < end; ++row) {
       float* out = context.output(0) + row * hidden;
@@ -271,6 +279,7 @@ void ExpertMlp::combine(const StepContext& context, const Memory& memory, const 
 void ExpertMlp::run(const StepContext& context) const {
   const Memory memory = layout(context.rows, context.parallel.threads(), context.scratch.data());
   const std::int64_t hidden = options_.hidden, used = group_rows(context, memory);
+  if (used == 0) std::fill_n(context.output(0), context.rows * hidden, 0.0f);  // every row is inactive
   source_.hint(layer_, std::span(memory.used, static_cast<std::size_t>(used)));
   if (options_.compute == Compute::bf16) {
     const float* x = context.input(0);

@@ -6,7 +6,8 @@
 //
 // Rows are grouped by expert, so that an expert's weights are read once per pass however many rows want it. Experts are
 // taken in waves of at most max_leases; the threads share the output panels of a wave. What a row gets from an expert
-// does not depend on the other rows.
+// does not depend on the other rows. Rows that a run marks inactive (RunInputs::inactive) get no expert; their sum is
+// 0.
 #pragma once
 
 #include <cstdint>

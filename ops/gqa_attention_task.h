@@ -22,13 +22,15 @@ struct GqaTask {
   const GqaRun* runs;  // in the order of the sequence; one visible row at least
   std::int64_t run_count;
   std::int64_t visible;  // rows of all runs
-  float* scores;         // (group, stride), overwritten
+  float* scores;         // (group, stride); left behind: what denominators divide to get the probabilities
   float* denominators;   // (group), overwritten
   std::int64_t stride;   // a multiple of 16, at least `visible`
   std::int64_t group, qk_dim, v_dim;
   float scale;
   Rounding rounding;
   bool bf16;  // element type of keys and values: bf16, or fp32
+  // (visible), added to the scaled scores of every head, or null. The portable kernel alone obeys it.
+  const float* bias = nullptr;
 };
 
 using GqaAttentionFn = void(const GqaTask& task) noexcept;

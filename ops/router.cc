@@ -7,6 +7,7 @@
 #include "ops/math.h"
 #include "runtime/buffer.h"
 #include "runtime/error.h"
+#include "runtime/run_inputs.h"
 
 namespace millrace {
 
@@ -53,7 +54,7 @@ const Kernel<RouterScoresFn> router_scores_kernel = {
 
 Router::Router(const RouterOptions& options, std::vector<float> correction_bias)
     : options_(options), bias_(std::move(correction_bias)) {
-  const auto& [experts, top_k, groups, top_groups, normalize, norm_floor, scale] = options_;
+  const auto& [layer, experts, top_k, groups, top_groups, normalize, norm_floor, scale] = options_;
   require(experts >= 1 && experts <= 1 << 20, Errc::bad_argument, "router: experts is {}, expected 1 to {}", experts,
           1 << 20);
   require(groups >= 1 && experts % groups == 0, Errc::bad_argument,
@@ -130,6 +131,33 @@ void Router::run(const StepContext& context) const {
       largest_indices(scratch.choice, options_.experts, options_.top_k, chosen);
       std::sort(chosen, chosen + options_.top_k);
       weigh(scratch.scores, chosen, weights + row * options_.top_k);
+    }
+  });
+  for (const Batch::Run& run : context.batch.runs)
+    if (run.inputs != nullptr && !run.inputs->forced.empty()) replay(context, run);
+}
+
+// Overwrites what was chosen for the rows of `run` with what they bring for this layer, if anything.
+void Router::replay(const StepContext& context, const Batch::Run& run) const {
+  const auto forced = std::find_if(run.inputs->forced.begin(), run.inputs->forced.end(),
+                                   [this](const ForcedExperts& of) { return of.layer == options_.layer; });
+  if (forced == run.inputs->forced.end()) return;
+  const std::int64_t top_k = options_.top_k;
+  RouterScoresFn* kernel = router_scores_kernel.best();
+  context.parallel.for_range(run.end - run.begin, 8, [&](std::int64_t begin, std::int64_t end, int worker) {
+    const Scratch scratch = scratch_of(context, worker);
+    for (std::int64_t own = begin; own < end; ++own) {
+      const std::int64_t row = run.begin + own;
+      std::int32_t* ids = context.output<std::int32_t>(0) + row * top_k;
+      float* weights = context.output(1) + row * top_k;
+      std::copy_n(forced->ids + own * top_k, top_k, ids);
+      for (std::int64_t i = 0; i < top_k; ++i)
+        require(ids[i] >= 0 && ids[i] < options_.experts, Errc::bad_argument,
+                "layer {}, row {}: the forced expert {} is outside 0 to {}", options_.layer, own, ids[i],
+                options_.experts - 1);
+      kernel(context.input(0) + row * options_.experts, bias_.data(), scratch.scores, scratch.choice, options_.experts);
+      weigh(scratch.scores, ids, weights);
+      if (forced->weights != nullptr) std::copy_n(forced->weights + own * top_k, top_k, weights);
     }
   });
 }

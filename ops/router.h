@@ -6,6 +6,8 @@
 //   weight = s, divided by (the sum of the chosen s in ascending order of ids + norm_floor) if `normalize`, times
 //   scale.
 // A NaN logit counts as the lowest: it is chosen only when nothing else is left, and then the row's weights are NaN.
+// A run that brings experts for this layer (RunInputs::forced) gets those instead: with the weights it brings, or with
+// weights computed for them from the row's own logits.
 // Source: Transformers MiMoV2FlashMoEGate, MiniMaxM2SparseMoeBlock.
 #pragma once
 
@@ -17,6 +19,7 @@
 namespace millrace {
 
 struct RouterOptions {
+  int layer = 0;  // which of RunInputs::forced are for this router
   std::int64_t experts = 0;
   std::int64_t top_k = 0;
   std::int64_t groups = 1;
@@ -51,6 +54,7 @@ class Router final : public Op {
   std::size_t worker_bytes() const noexcept;
   Scratch scratch_of(const StepContext& context, int worker) const noexcept;
   void drop_groups(const Scratch& scratch) const noexcept;
+  void replay(const StepContext& context, const Batch::Run& run) const;
   void weigh(const float* scores, const std::int32_t* ids, float* weights) const noexcept;
 
   RouterOptions options_;

@@ -7,9 +7,12 @@
 
 #include "runtime/bfloat16.h"
 #include "runtime/error.h"
+#include "runtime/run_inputs.h"
 #include "tests/oracle/embedding.h"
+#include "tests/support/compare.h"
 #include "tests/support/random.h"
 #include "tests/support/run_op.h"
+#include "tests/support/weights.h"
 
 namespace millrace {
 namespace {
@@ -85,6 +88,28 @@ TEST(Embedding, RefusesOtherTables) {
   EXPECT_THROW(Embedding(table_of(Dtype::i32, 1, values.data()), Rounding::none), Error);
   const std::array<std::int64_t, 1> flat = {vocab};
   EXPECT_THROW(Embedding(Tensor(Dtype::f32, flat, values.data()), Rounding::none), Error);
+}
+
+TEST(Embedding, TakesWhatARunBrings) {
+  test::Random random(47);
+  const auto values = test::to_bf16(random.normals(vocab * 20));
+  const Tensor table = table_of(Dtype::bf16, 20, values.data());
+  const auto own = random.normals(3 * 20);
+  RunInputs inputs{.embeddings = own.data()};
+  Batch batch;
+  batch.tokens = {4, 5, -1, -1, -1, 6};
+  batch.runs = {{nullptr, 0, 2}, {nullptr, 2, 5, &inputs}, {nullptr, 5, 6}};
+  for (Rounding rounding : {Rounding::none, Rounding::bf16}) {
+    std::vector<float> y(6 * 20);
+    test::run_op(Embedding(table, rounding), 6, {}, {y.data()}, 2, batch);
+    const auto looked_up = run(table, {4, 5, 6}, rounding);
+    const auto rows = [&](std::size_t first, std::size_t count) {
+      return std::span(y).subspan(first * 20, count * 20);
+    };
+    test::expect_same_bits(rows(0, 2), std::span(looked_up).first(40), "before");
+    test::expect_same_bits(rows(5, 1), std::span(looked_up).last(20), "after");
+    test::expect_same_bits(rows(2, 3), rounding == Rounding::bf16 ? test::rounded_to_bf16(own) : own, "given");
+  }
 }
 
 }  // namespace

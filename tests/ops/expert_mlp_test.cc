@@ -9,6 +9,7 @@
 #include "ops/swiglu.h"
 #include "runtime/error.h"
 #include "runtime/float_mode.h"
+#include "runtime/run_inputs.h"
 #include "tests/oracle/expert_mlp.h"
 #include "tests/support/random.h"
 #include "tests/support/run_op.h"
@@ -85,11 +86,11 @@ Case make_case(test::Random& random, const ExpertMlpOptions& options, std::int64
   return c;
 }
 
-std::vector<float> run(Isa isa, Experts& source, const Case& c, int threads = 1) {
+std::vector<float> run(Isa isa, Experts& source, const Case& c, int threads = 1, const Batch& batch = {}) {
   const test::WithIsa with(isa);
   std::vector<float> y(c.x.size(), std::numeric_limits<float>::quiet_NaN());
   test::run_op(ExpertMlp(3, source, c.options), c.rows, {c.x.data(), c.ids.data(), c.weights.data()}, {y.data()},
-               threads);
+               threads, batch);
   EXPECT_EQ(source.held_, 0);
   return y;
 }
@@ -235,6 +236,34 @@ TEST(ExpertMlp, RefusesWrongIdsAndShapes) {
   EXPECT_THROW(run(Isa::scalar, source, c), Error);
   EXPECT_EQ(source.held_, 0);
   EXPECT_THROW(ExpertMlp(0, source, ExpertMlpOptions{.hidden = 8, .width = 8, .top_k = 3, .experts = 2}), Error);
+}
+
+TEST(ExpertMlp, InactiveRowsGetNoExpert) {
+  test::Random random(69);
+  for (Rounding rounding : {Rounding::none, Rounding::bf16}) {
+    const ExpertMlpOptions options = {.hidden = 40, .width = 24, .top_k = 3, .experts = 9, .rounding = rounding};
+    Experts source(random, 9, 40, 24);
+    const Case c = make_case(random, options, 7);
+    const std::vector<float> all = run(active_isa(), source, c);
+    for (const std::vector<std::uint8_t>& inactive :
+         {std::vector<std::uint8_t>{1, 0, 1, 0, 1}, {0, 0, 0, 0, 0}, {1, 1, 1, 1, 1}}) {
+      const RunInputs inputs{.inactive = inactive.data()};
+      Batch batch;
+      batch.runs = {{nullptr, 0, 2}, {nullptr, 2, 7, &inputs}};
+      const std::vector<float> got = run(active_isa(), source, c, 2, batch);
+      for (std::size_t row = 0; row < 7; ++row) {
+        const bool active = row < 2 || inactive[row - 2] == 0;
+        const auto rows = [row](const std::vector<float>& x) { return std::span(x).subspan(row * 40, 40); };
+        test::expect_same_bits(rows(got), active ? rows(all) : std::span<const float>(std::vector<float>(40)), "row");
+      }
+    }
+    const std::vector<std::uint8_t> none(7, 1);
+    const RunInputs inputs{.inactive = none.data()};
+    Batch batch;
+    batch.runs = {{nullptr, 0, 7, &inputs}};
+    test::expect_same_bits(run(active_isa(), source, c, 1, batch), std::vector<float>(7 * 40), "no row is active");
+    EXPECT_TRUE(source.hinted_.empty());
+  }
 }
 
 }  // namespace

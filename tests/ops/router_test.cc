@@ -7,6 +7,7 @@
 #include <set>
 
 #include "runtime/error.h"
+#include "runtime/run_inputs.h"
 #include "tests/oracle/router.h"
 #include "tests/support/random.h"
 #include "tests/support/run_op.h"
@@ -160,6 +161,62 @@ TEST(Router, RefusesImpossibleOptions) {
   refused({.experts = 8, .top_k = 1, .scale = nan}, {}, "scale");
   refused({.experts = 8, .top_k = 1}, {1, 2}, "correction bias");
   refused({.experts = 2, .top_k = 1}, {1, nan}, "expert 1");
+}
+
+TEST(Router, ForcedExpertsGetTheWeightsOfTheirOwnLogits) {
+  test::Random random(58);
+  for (RouterOptions options : layouts) {
+    options.layer = 4;
+    const auto logits = random.normals(6 * options.experts, 2), bias = random.normals(options.experts, 0.2f);
+    const Result chosen = run(active_isa(), options, bias, logits);
+    const auto top_k = static_cast<std::size_t>(options.top_k);
+    Ids others;  // of the next row, so that they are not the row's own
+    for (std::size_t row = 1; row <= 3; ++row)
+      others.insert(others.end(), chosen.ids.begin() + static_cast<std::ptrdiff_t>(row * top_k),
+                    chosen.ids.begin() + static_cast<std::ptrdiff_t>((row + 1) * top_k));
+    const std::vector<float> given(3 * top_k, 0.25f);
+    for (const float* weights : {static_cast<const float*>(nullptr), given.data()}) {
+      const ForcedExperts forced[] = {{.layer = 3}, {.layer = 4, .ids = others.data(), .weights = weights}};
+      const RunInputs inputs{.forced = forced};
+      Batch batch;
+      batch.runs = {{nullptr, 0, 1}, {nullptr, 1, 4, &inputs}, {nullptr, 4, 6}};
+      Result got = {Ids(chosen.ids.size()), std::vector<float>(chosen.weights.size())};
+      test::run_op(Router(options, bias), 6, {logits.data()}, {got.ids.data(), got.weights.data()}, 2, batch);
+      for (std::size_t row = 0; row < 6; ++row)
+        for (std::size_t i = row * top_k; i < (row + 1) * top_k; ++i) {
+          const bool own = row == 0 || row > 3;
+          ASSERT_EQ(got.ids[i], own ? chosen.ids[i] : others[i - top_k]);
+          if (own || weights != nullptr) ASSERT_EQ(got.weights[i], own ? chosen.weights[i] : 0.25f);
+        }
+      if (weights != nullptr) continue;
+      for (std::size_t row = 1; row <= 3; ++row) {
+        double sum = 0;
+        std::vector<double> scores;
+        for (std::size_t i = row * top_k; i < (row + 1) * top_k; ++i) {
+          const std::size_t at = row * static_cast<std::size_t>(options.experts) + static_cast<std::size_t>(got.ids[i]);
+          scores.push_back(1 / (1 + std::exp(-double{logits[at]})));
+          sum += scores.back();
+        }
+        for (std::size_t i = 0; i < top_k; ++i)
+          EXPECT_NEAR(got.weights[row * top_k + i],
+                      scores[i] * double{options.scale} / (options.normalize ? sum + double{options.norm_floor} : 1),
+                      tolerance(options.top_k) * 3);
+      }
+    }
+  }
+}
+
+TEST(Router, RefusesForcedExpertsThatAreNot) {
+  const std::vector<float> logits(8, 0.5f);
+  const Ids wrong = {1, 8};
+  const ForcedExperts forced[] = {{.layer = 0, .ids = wrong.data()}};
+  const RunInputs inputs{.forced = forced};
+  Batch batch;
+  batch.runs = {{nullptr, 0, 1, &inputs}};
+  Result got = {Ids(2), std::vector<float>(2)};
+  EXPECT_THROW(test::run_op(Router({.experts = 8, .top_k = 2}, {}), 1, {logits.data()},
+                            {got.ids.data(), got.weights.data()}, 1, batch),
+               Error);
 }
 
 }  // namespace
