@@ -55,7 +55,7 @@ std::span<const float> Session::forward(std::span<const std::int32_t> tokens, co
       const std::int64_t first_logits = std::clamp<std::int64_t>(count - wanted - begin, 0, rows);
       pass(tokens.subspan(first, size), std::span(positions_).subspan(first, size), first_logits, options.observer);
       if (const std::int64_t kept = rows - first_logits; kept > 0) {
-        const std::byte* logits = workspace_.outputs(engine_.program().steps().size() - 1)[0];
+        const std::byte* logits = workspace_.data(engine_.program().steps().back().outputs[0]);
         std::memcpy(logits_.data() + (begin + first_logits - (count - wanted)) * vocab, logits,
                     static_cast<std::size_t>(kept * vocab) * sizeof(float));
       }

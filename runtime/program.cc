@@ -74,12 +74,24 @@ ValueId ProgramBuilder::add_step(std::string name, std::unique_ptr<const Op> op,
   step.name = std::move(name);
   step.op = std::move(op);
   step.inputs = std::move(inputs);
-  for (Value& output : outputs) {
-    require(program_.find(output.name) < 0, Errc::bad_argument, "two values are named {}", output.name);
-    step.outputs.push_back(static_cast<ValueId>(program_.values_.size()));
-    program_.values_.push_back(std::move(output));
-  }
+  for (Value& output : outputs) step.outputs.push_back(add_value(std::move(output)));
   return first;
+}
+
+ValueId ProgramBuilder::add_value(Value value) {
+  require(program_.find(value.name) < 0, Errc::bad_argument, "two values are named {}", value.name);
+  program_.values_.push_back(std::move(value));
+  return static_cast<ValueId>(program_.values_.size()) - 1;
+}
+
+ValueId ProgramBuilder::add_input(Value input) {
+  program_.inputs_.push_back(add_value(std::move(input)));
+  return program_.inputs_.back();
+}
+
+void ProgramBuilder::keep(ValueId value) {
+  assert(value >= 0 && value < std::ssize(program_.values_));
+  program_.kept_.push_back(value);
 }
 
 ValueId ProgramBuilder::add(std::string name, std::unique_ptr<const Op> op, std::vector<ValueId> inputs,

@@ -26,7 +26,7 @@ enum class RowSpace {
   logits,  // one row per entry of Batch::logits_rows
 };
 
-// A value is produced by one step and has `row_shape` elements per row.
+// A value is produced by one step, or by the caller before the pass, and has `row_shape` elements per row.
 struct Value {
   std::string name;
   std::vector<std::int64_t> row_shape;
@@ -50,6 +50,10 @@ class Program {
   const Value& value(ValueId id) const noexcept { return values_[static_cast<std::size_t>(id)]; }
   // What each attention layer stores per token; index = the layer number given to ProgramBuilder::add_kv_layer.
   std::span<const LayerKvShape> kv_layers() const noexcept { return kv_layers_; }
+  // Values the caller writes (Workspace::data) before each pass.
+  std::span<const ValueId> inputs() const noexcept { return inputs_; }
+  // Values that can be read (Workspace::data) until the next pass, beside the outputs of the last step.
+  std::span<const ValueId> kept() const noexcept { return kept_; }
   // The value named `name`, or -1.
   ValueId find(std::string_view name) const noexcept;
 
@@ -62,6 +66,7 @@ class Program {
   std::vector<Step> steps_;
   std::vector<Value> values_;
   std::vector<LayerKvShape> kv_layers_;
+  std::vector<ValueId> inputs_, kept_;
 };
 
 class ProgramBuilder {
@@ -75,12 +80,20 @@ class ProgramBuilder {
   ValueId add(std::string name, std::unique_ptr<const Op> op, std::vector<ValueId> inputs,
               std::vector<std::int64_t> row_shape, RowSpace row_space = RowSpace::batch);
 
+  // A value that the caller writes before each pass. Throws Error(bad_argument) on a repeated name.
+  ValueId add_input(Value input);
+
+  // The memory of `value` is not reused before the next pass.
+  void keep(ValueId value);
+
   // Declares the cache of one attention layer and returns its index.
   int add_kv_layer(const LayerKvShape& shape);
 
   Program build() &&;
 
  private:
+  ValueId add_value(Value value);
+
   Program program_;
 };
 

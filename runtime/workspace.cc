@@ -64,22 +64,28 @@ Plan plan(const Program& program, const WorkspaceLimits& limits) {
   const auto steps = program.steps();
   const std::size_t values = program.values().size();
   std::vector<std::size_t> last_use(values), bytes(values);
+  const auto produce = [&](ValueId id, std::size_t step) {
+    const Value& value = program.value(id);
+    const std::int64_t rows = value.row_space == RowSpace::logits ? limits.logits_rows : limits.rows;
+    last_use[static_cast<std::size_t>(id)] = step;
+    bytes[static_cast<std::size_t>(id)] = aligned(static_cast<std::size_t>(rows * value.row_bytes()));
+  };
+  for (ValueId id : program.inputs()) produce(id, 0);
   for (std::size_t i = 0; i < steps.size(); ++i) {
     for (ValueId id : steps[i].inputs) last_use[static_cast<std::size_t>(id)] = i;
-    for (ValueId id : steps[i].outputs) {
-      const Value& value = program.value(id);
-      const std::int64_t rows = value.row_space == RowSpace::logits ? limits.logits_rows : limits.rows;
-      last_use[static_cast<std::size_t>(id)] = i;
-      bytes[static_cast<std::size_t>(id)] = aligned(static_cast<std::size_t>(rows * value.row_bytes()));
-    }
+    for (ValueId id : steps[i].outputs) produce(id, i);
   }
+  for (ValueId id : program.kept()) last_use[static_cast<std::size_t>(id)] = steps.size();
   Plan result;
   result.offsets.resize(values);
   Arena arena;
   std::size_t scratch = 0;
+  const auto place = [&](ValueId id) {
+    result.offsets[static_cast<std::size_t>(id)] = arena.take(bytes[static_cast<std::size_t>(id)]);
+  };
+  for (ValueId id : program.inputs()) place(id);
   for (std::size_t i = 0; i < steps.size(); ++i) {
-    for (ValueId id : steps[i].outputs)
-      result.offsets[static_cast<std::size_t>(id)] = arena.take(bytes[static_cast<std::size_t>(id)]);
+    for (ValueId id : steps[i].outputs) place(id);
     for (std::size_t value = 0; value < values; ++value)
       if (last_use[value] == i) arena.give(result.offsets[value], bytes[value]);
     scratch = std::max(scratch, steps[i].op->scratch_bytes(limits.rows, limits.threads));
@@ -95,11 +101,12 @@ Workspace::Workspace(const Program& program, const WorkspaceLimits& limits) : li
   const Plan layout = plan(program, limits);
   arena_ = Buffer(layout.bytes, "workspace");
   scratch_offset_ = layout.scratch_offset;
+  for (std::size_t offset : layout.offsets) values_.push_back(arena_.data() + offset);
   for (const Step& step : program.steps()) {
     first_pointer_.push_back(pointers_.size());
     inputs_of_step_.push_back(step.inputs.size());
     for (const auto* ids : {&step.inputs, &step.outputs})
-      for (ValueId id : *ids) pointers_.push_back(arena_.data() + layout.offsets[static_cast<std::size_t>(id)]);
+      for (ValueId id : *ids) pointers_.push_back(data(id));
   }
   first_pointer_.push_back(pointers_.size());
 }

@@ -28,6 +28,9 @@ class Workspace {
   // Pointers of a step's inputs and outputs, in the order of the step.
   std::span<const std::byte* const> inputs(std::size_t step) const;
   std::span<std::byte* const> outputs(std::size_t step) const;
+  // The rows of an input of the program, before a pass, or of a kept value, after it.
+  std::byte* data(ValueId value) { return values_[static_cast<std::size_t>(value)]; }
+  const std::byte* data(ValueId value) const { return values_[static_cast<std::size_t>(value)]; }
   std::span<std::byte> scratch() noexcept {
     return {arena_.data() + scratch_offset_, arena_.bytes() - scratch_offset_};
   }
@@ -39,6 +42,7 @@ class Workspace {
   WorkspaceLimits limits_;
   Buffer arena_;
   std::size_t scratch_offset_ = 0;
+  std::vector<std::byte*> values_;           // of each value
   std::vector<std::byte*> pointers_;         // inputs then outputs of each step, one after the other
   std::vector<std::size_t> first_pointer_;   // of each step
   std::vector<std::size_t> inputs_of_step_;  // number of inputs of each step

@@ -14,10 +14,12 @@ struct Life {
   const std::byte *begin, *end;
 };
 
-// Steps with one to three outputs that read random earlier values; some values are never read.
+// Steps with one to three outputs that read random earlier values or inputs; some values are never read, some are kept.
 Program random_program(test::Random& random, std::int64_t steps) {
   ProgramBuilder builder;
   std::vector<ValueId> ids;
+  for (std::int64_t i = random.below(3); i > 0; --i)
+    ids.push_back(builder.add_input({.name = fmt::format("in{}", i), .row_shape = {1 + random.below(40)}}));
   for (std::int64_t i = 0; i < steps; ++i) {
     std::vector<Value> outputs;
     for (std::int64_t o = random.below(3); o >= 0; --o)
@@ -32,11 +34,17 @@ Program random_program(test::Random& random, std::int64_t steps) {
     const ValueId first = builder.add_step(fmt::format("s{}", i), std::move(op), inputs, std::move(outputs));
     for (ValueId id = first; id < first + count; ++id) ids.push_back(id);
   }
+  for (std::int64_t n = random.below(3); n > 0; --n)
+    builder.keep(ids[static_cast<std::size_t>(random.below(std::ssize(ids)))]);
   return std::move(builder).build();
 }
 
 std::vector<Life> lives_of(const Program& program, const Workspace& workspace) {
   std::vector<Life> lives(program.values().size());
+  for (ValueId id : program.inputs()) {
+    const std::byte* data = workspace.data(id);
+    lives[static_cast<std::size_t>(id)] = {0, 0, data, data + workspace.limits().rows * program.value(id).row_bytes()};
+  }
   for (std::size_t i = 0; i < program.steps().size(); ++i) {
     const Step& step = program.steps()[i];
     EXPECT_EQ(workspace.inputs(i).size(), step.inputs.size());
@@ -55,6 +63,9 @@ std::vector<Life> lives_of(const Program& program, const Workspace& workspace) {
       life.last_use = i;
     }
   }
+  for (ValueId id : program.kept()) lives[static_cast<std::size_t>(id)].last_use = program.steps().size();
+  for (std::size_t id = 0; id < lives.size(); ++id)
+    EXPECT_EQ(workspace.data(static_cast<ValueId>(id)), lives[id].begin) << program.values()[id].name;
   return lives;
 }
 
