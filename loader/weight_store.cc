@@ -67,15 +67,16 @@ std::vector<float> WeightStore::vector(std::string_view name, std::int64_t count
 
 Tensor WeightStore::linear(std::string_view name, std::int64_t out, std::int64_t in, std::int64_t segments_hint) {
   const StoredLinear stored = find_linear(name, out, in, segments_hint);
+  if (const auto known = linears_.find(name); known != linears_.end()) return known->second;
   if (options_.headers_only) {
     owned_bytes_ += millrace::owned_bytes(stored, options_);
-    return plan_linear(stored, options_);
+    return linears_.emplace(name, plan_linear(stored, options_)).first->second;
   }
   LoadedLinear loaded = load_linear(stored, options_);
   if (loaded.memory.bytes() > 0) keep(std::move(loaded.memory));
   if (loaded.scales.bytes() > 0) keep(std::move(loaded.scales));
   report(stored.weight);
-  return loaded.tensor;
+  return linears_.emplace(name, loaded.tensor).first->second;
 }
 
 Tensor WeightStore::router(std::string_view name, std::int64_t experts, std::int64_t hidden) {
@@ -102,8 +103,9 @@ Tensor WeightStore::router(std::string_view name, std::int64_t experts, std::int
 Tensor WeightStore::embedding(std::string_view name, std::int64_t vocab, std::int64_t hidden) {
   const StoredTensor stored = find(name, std::array{vocab, hidden});
   require_float(stored);
+  if (const auto known = tables_.find(name); known != tables_.end()) return known->second;
   report(stored);
-  return view(stored);
+  return tables_.emplace(name, view(stored)).first->second;
 }
 
 // The file's bytes, or a copy: where that is wanted, or where they are not aligned to their element.

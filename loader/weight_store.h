@@ -1,10 +1,12 @@
 // WeightStore: the resident weights of a model by canonical name, in the form its operators take. The caller demands
 // shapes; whatever deviates is an error that names the tensor as files spell it. Owns what it converts and views the
-// checkpoint otherwise. One thread at a time; the tensors it returned may be read by any thread while both live.
+// checkpoint otherwise; what is asked for twice is the same memory twice. One thread at a time; the tensors it returned
+// may be read by any thread while both live.
 #pragma once
 
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <set>
 #include <span>
 #include <string>
@@ -64,6 +66,7 @@ class WeightStore {
   const Checkpoint* checkpoint_;
   WeightOptions options_;
   std::deque<Buffer> memory_;
+  std::map<std::string, Tensor, std::less<>> linears_, tables_;  // handed out by linear() and embedding()
   std::set<std::string, std::less<>> used_;
   std::uint64_t done_bytes_ = 0, total_bytes_ = 0, owned_bytes_ = 0;
 };

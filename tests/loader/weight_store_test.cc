@@ -198,6 +198,19 @@ TEST_F(WeightStoreTest, RefusesWhatWasNotDemanded) {
   EXPECT_THAT(refusal(Errc::unsupported, "odd.weight", 1, 1), HasSubstr("model.odd.weight_scale_inv"));
 }
 
+TEST_F(WeightStoreTest, AskedForTwiceIsTheSameMemory) {
+  add_f8("model.w.weight", 256, 200, 2);
+  tensors_.bf16("model.table.weight", {3, 2}, values);
+  WeightStore& store = open({.resident = true});
+  const void* weight = store.linear("w.weight", 256, 200).data();
+  const void* table = store.embedding("table.weight", 3, 2).data();
+  const std::uint64_t taken = store.owned_bytes();
+  EXPECT_EQ(store.linear("w.weight", 256, 200).data(), weight);
+  EXPECT_EQ(store.embedding("table.weight", 3, 2).data(), table);
+  EXPECT_EQ(store.owned_bytes(), taken);
+  test::error_of(Errc::bad_file, [&] { store.embedding("table.weight", 2, 3); });
+}
+
 TEST_F(WeightStoreTest, ReportsWhatNobodyAskedForAndProgress) {
   add_f8("model.w", 16, 32, 1);
   tensors_.f32("model.v", {6}, values).f32("other.tower", {6}, values).f32("model.mtp.x", {6}, values);
