@@ -49,7 +49,7 @@ SamplingOptions default_sampling(const Engine& engine);
 // Continues `prompt`, which follows what the session holds. `on_text` receives valid UTF-8 as it becomes final, without
 // special tokens; false ends the generation. It may be empty, and is not called for a folder without a tokenizer. Ids
 // the tokenizer does not define are never drawn. Afterwards the session holds the prompt and all drawn tokens but the
-// last; after an interruption inside a pass it is empty. With max_tokens 0 nothing is computed.
+// last; after an interruption inside a pass what it held before that pass. With max_tokens 0 nothing is computed.
 // Throws Error: bad_argument for an empty prompt, one that does not fit the context, or impossible options.
 GenerateResult generate(Session& session, std::span<const std::int32_t> prompt, const GenerateOptions& options,
                         const std::function<bool(std::string_view text)>& on_text);

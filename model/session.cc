@@ -8,15 +8,29 @@
 #include "runtime/observer.h"
 
 namespace millrace {
+namespace {
+
+// Room for so many tokens is taken at once, so that a step of decoding does not grow a list.
+constexpr std::int64_t most_reserved = 1 << 20;
+
+}  // namespace
+
 Session::Session(const Engine& engine)
     : engine_(engine),
       cache_(engine.program().kv_layers(), engine.kv_dtype(), engine.context()),
-      workspace_(engine.program(), engine.workspace_limits()) {}
+      workspace_(engine.program(), engine.workspace_limits()) {
+  const auto room = static_cast<std::size_t>(std::min(engine.context(), most_reserved));
+  tokens_.reserve(room);
+  positions_.reserve(room);
+}
 
-void Session::clear() noexcept {
-  cache_.clear();
-  tokens_.clear();
-  next_position_ = 0;
+void Session::truncate(std::int64_t length) {
+  require(length >= 0 && length <= this->length(), Errc::bad_argument, "a session of {} tokens cut back to {}",
+          this->length(), length);
+  tokens_.resize(static_cast<std::size_t>(length));
+  positions_.resize(static_cast<std::size_t>(length));
+  const std::int64_t rows = std::min(length, cache_.length());
+  cache_.truncate(cache_.can_truncate(rows) ? rows : 0);
 }
 
 void Session::check(std::span<const std::int32_t> tokens, const ForwardOptions& options) const {
@@ -33,52 +47,64 @@ void Session::check(std::span<const std::int32_t> tokens, const ForwardOptions& 
   for (std::int32_t position : options.positions)
     require(position >= 0 && position < engine_.config().max_positions, Errc::bad_argument,
             "position {}, expected 0 to {}", position, engine_.config().max_positions - 1);
+  if (options.positions.empty() && !positions_.empty())
+    require(positions_.back() + std::ssize(tokens) < engine_.config().max_positions, Errc::bad_argument,
+            "{} tokens after position {}, but positions end at {}", tokens.size(), positions_.back(),
+            engine_.config().max_positions - 1);
+}
+
+void Session::append(std::span<const std::int32_t> tokens, std::span<const std::int32_t> positions) {
+  std::int32_t next = positions_.empty() ? 0 : positions_.back() + 1;
+  tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
+  positions_.insert(positions_.end(), positions.begin(), positions.end());
+  while (positions_.size() < tokens_.size()) positions_.push_back(next++);
 }
 
 std::span<const float> Session::forward(std::span<const std::int32_t> tokens, const ForwardOptions& options) {
   check(tokens, options);
-  const std::int64_t count = std::ssize(tokens), vocab = engine_.config().vocab;
-  const std::int64_t wanted = std::clamp<std::int64_t>(options.logits_rows, 0, count);
-  const std::int64_t chunk = std::min(options.chunk > 0 ? options.chunk : engine_.chunk(), workspace_.limits().rows);
-  if (WorkspaceLimits limits = workspace_.limits(); std::min(wanted, chunk) > limits.logits_rows) {
-    limits.logits_rows = std::min(wanted, chunk);
-    workspace_ = Workspace(engine_.program(), limits);
-  }
-  logits_.resize(static_cast<std::size_t>(wanted * vocab));
-
-  positions_.assign(options.positions.begin(), options.positions.end());
-  for (std::int32_t i = 0; std::ssize(positions_) < count; ++i) positions_.push_back(next_position_ + i);
+  const std::int64_t held = length();
   try {
-    for (std::int64_t begin = 0; begin < count; begin += chunk) {
-      const std::int64_t rows = std::min(chunk, count - begin);
-      const auto first = static_cast<std::size_t>(begin), size = static_cast<std::size_t>(rows);
-      const std::int64_t first_logits = std::clamp<std::int64_t>(count - wanted - begin, 0, rows);
-      pass(tokens.subspan(first, size), std::span(positions_).subspan(first, size), first_logits, options.observer);
-      if (const std::int64_t kept = rows - first_logits; kept > 0) {
-        const std::byte* logits = workspace_.data(engine_.program().steps().back().outputs[0]);
-        std::memcpy(logits_.data() + (begin + first_logits - (count - wanted)) * vocab, logits,
-                    static_cast<std::size_t>(kept * vocab) * sizeof(float));
-      }
-      if (options.progress) options.progress(begin + rows);
-    }
+    const std::int64_t wanted = std::clamp<std::int64_t>(options.logits_rows, 0, std::ssize(tokens));
+    logits_.resize(static_cast<std::size_t>(wanted * engine_.config().vocab));
+    append(tokens, options.positions);
+    compute(held, options);
   } catch (...) {
-    clear();
+    truncate(held);
     throw;
   }
-  tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
-  next_position_ = positions_.back() + 1;
   return logits_;
 }
 
-void Session::pass(std::span<const std::int32_t> tokens, std::span<const std::int32_t> positions,
-                   std::int64_t first_logits, Observer* observer) {
+// Computes all tokens that the cache lacks. Those before `kept` were computed before, and their logits are not wanted.
+void Session::compute(std::int64_t kept, const ForwardOptions& options) {
+  const std::int64_t vocab = engine_.config().vocab, first_logits = length() - std::ssize(logits_) / vocab;
+  const std::int64_t chunk = std::min(options.chunk > 0 ? options.chunk : engine_.chunk(), workspace_.limits().rows);
+  while (cache_.length() < length()) {
+    const std::int64_t begin = cache_.length();
+    const std::int64_t rows = std::min(chunk, (begin < kept ? kept : length()) - begin);
+    const std::int64_t logits_rows = std::clamp<std::int64_t>(begin + rows - first_logits, 0, rows);
+    pass(begin, rows, logits_rows, options.observer);
+    if (logits_rows > 0)
+      std::memcpy(logits_.data() + (begin + rows - logits_rows - first_logits) * vocab,
+                  workspace_.data(engine_.program().steps().back().outputs[0]),
+                  static_cast<std::size_t>(logits_rows * vocab) * sizeof(float));
+    if (options.progress) options.progress(std::max<std::int64_t>(0, cache_.length() - kept));
+  }
+}
+
+// One pass over tokens [begin, begin + rows), the last `logits_rows` of which want logits.
+void Session::pass(std::int64_t begin, std::int64_t rows, std::int64_t logits_rows, Observer* observer) {
   engine_.checkpoint().check_sizes();
-  const std::int64_t rows = std::ssize(tokens);
-  batch_.tokens.assign(tokens.begin(), tokens.end());
-  batch_.positions.assign(positions.begin(), positions.end());
+  if (WorkspaceLimits limits = workspace_.limits(); logits_rows > limits.logits_rows) {
+    limits.logits_rows = logits_rows;
+    workspace_ = Workspace(engine_.program(), limits);
+  }
+  batch_.tokens.assign(tokens_.begin() + begin, tokens_.begin() + begin + rows);
+  batch_.positions.assign(positions_.begin() + begin, positions_.begin() + begin + rows);
   batch_.runs.assign(1, {.cache = &cache_, .begin = 0, .end = rows});
   batch_.logits_rows.clear();
-  for (std::int64_t row = first_logits; row < rows; ++row) batch_.logits_rows.push_back(static_cast<std::int32_t>(row));
+  for (std::int64_t row = rows - logits_rows; row < rows; ++row)
+    batch_.logits_rows.push_back(static_cast<std::int32_t>(row));
   engine_.program().run(batch_, workspace_, engine_.parallel(), observer);
 }
 

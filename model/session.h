@@ -1,4 +1,7 @@
 // Session: one sequence of tokens with its KV cache and its working memory. Used by one thread at a time.
+//
+// The tokens say what the session is; the cache may hold less. What it lacks is computed again, from the tokens, before
+// the next new ones: after a cut that its rings do not cover, or after a failed pass. Results do not depend on it.
 #pragma once
 
 #include <cstdint>
@@ -19,8 +22,9 @@ struct ForwardOptions {
   std::span<const std::int32_t> positions = {};  // of the new tokens; empty = counting on from the last one
   std::int64_t logits_rows = 1;                  // logits of the last so many new rows; at most all of them
   std::int64_t chunk = 0;                        // rows per pass; 0 = the engine's
-  Observer* observer = nullptr;
-  // Called between passes with the new tokens done so far; may throw Error(cancelled).
+  Observer* observer = nullptr;                  // sees every pass; rows computed again come before the new ones
+  // Called between passes with the new tokens done so far, 0 while others are computed again; may throw
+  // Error(cancelled).
   std::function<void(std::int64_t done)> progress;
 };
 
@@ -32,26 +36,31 @@ class Session {
   const Engine& engine() const noexcept { return engine_; }
   // Tokens the session holds.
   std::span<const std::int32_t> tokens() const noexcept { return tokens_; }
+  std::span<const std::int32_t> positions() const noexcept { return positions_; }  // of each token
   std::int64_t length() const noexcept { return static_cast<std::int64_t>(tokens_.size()); }
 
   // Appends the tokens and computes. Returns the logits (kept rows, vocab), valid until the next call.
-  // Throws Error(bad_argument) for ids outside the vocabulary, an empty list or a full context (the session is then as
-  // before); any other failure leaves the session empty, since rings may have lost rows.
+  // Throws Error(bad_argument) for ids outside the vocabulary, an empty list or a full context. After any failure the
+  // session holds the tokens it held before.
   std::span<const float> forward(std::span<const std::int32_t> tokens, const ForwardOptions& options = {});
 
-  void clear() noexcept;
+  // Forgets the tokens from `length` on. Cheap for as many as KvCache::ring_slack last ones, or any number in a model
+  // without sliding layers; else the next forward computes the kept ones again. Either way results are those of a
+  // session that never held the others. Throws Error(bad_argument) unless 0 <= length <= length().
+  void truncate(std::int64_t length);
+  void clear() noexcept { truncate(0); }
 
  private:
   void check(std::span<const std::int32_t> tokens, const ForwardOptions& options) const;
-  void pass(std::span<const std::int32_t> tokens, std::span<const std::int32_t> positions, std::int64_t first_logits,
-            Observer* observer);
+  void append(std::span<const std::int32_t> tokens, std::span<const std::int32_t> positions);
+  void compute(std::int64_t kept, const ForwardOptions& options);
+  void pass(std::int64_t begin, std::int64_t rows, std::int64_t logits_rows, Observer* observer);
 
   const Engine& engine_;
   KvCache cache_;
   Workspace workspace_;
   Batch batch_;
-  std::vector<std::int32_t> tokens_, positions_;
-  std::int32_t next_position_ = 0;
+  std::vector<std::int32_t> tokens_, positions_;  // the first cache_.length() of them are cached
   std::vector<float> logits_;
 };
 

@@ -23,6 +23,11 @@ std::size_t block_bytes(const LayerKvShape& shape, Dtype dtype, std::int64_t row
   return static_cast<std::size_t>(rows * shape.row_elements() * size_of(dtype));
 }
 
+// Rows of a window layer's ring in a sequence of at most `rows` rows.
+std::int64_t ring_rows(const LayerKvShape& shape, std::int64_t rows) {
+  return shape.window < rows ? std::min(shape.window + KvCache::ring_slack, rows) : rows;
+}
+
 }  // namespace
 
 void store_kv_rows(const LayerKvShape& shape, Dtype dtype, std::int64_t block_rows, std::int64_t at, std::int64_t rows,
@@ -57,7 +62,7 @@ KvCache::KvCache(std::span<const LayerKvShape> layers, Dtype dtype, std::int64_t
   for (const LayerKvShape& shape : layers) {
     Layer& layer = layers_.emplace_back();
     layer.shape = shape;
-    layer.block_rows = shape.window > 0 ? std::min(shape.window, capacity) : page_rows;
+    layer.block_rows = shape.window > 0 ? ring_rows(shape, capacity) : page_rows;
     if (shape.window > 0) layer.blocks.emplace_back(block_bytes(shape, dtype, layer.block_rows), "KV cache");
   }
 }
@@ -73,7 +78,7 @@ std::size_t KvCache::bytes_for(std::span<const LayerKvShape> layers, Dtype dtype
   std::size_t sum = 0;
   for (const LayerKvShape& shape : layers) {
     const std::int64_t pages = (rows + page_rows - 1) / page_rows;
-    sum += block_bytes(shape, dtype, shape.window > 0 ? std::min(shape.window, rows) : pages * page_rows);
+    sum += block_bytes(shape, dtype, shape.window > 0 ? ring_rows(shape, rows) : pages * page_rows);
   }
   return sum;
 }
@@ -100,6 +105,26 @@ void KvCache::write(int index, std::int64_t first_row, std::int64_t rows, const 
                   values + (row - first_row) * shape.kv_heads * shape.v_dim, block.data());
     row += count;
   }
+  if (ring) layer.ring_end = std::max(layer.ring_end, end);
+}
+
+bool KvCache::can_truncate(std::int64_t rows) const noexcept {
+  if (rows <= 0 || rows > length_) return rows == 0;
+  return std::all_of(layers_.begin(), layers_.end(), [rows](const Layer& layer) {
+    const std::int64_t first_kept = std::max<std::int64_t>(0, rows - layer.shape.window);
+    return layer.shape.window == 0 || first_kept >= layer.ring_end - layer.block_rows;
+  });
+}
+
+void KvCache::truncate(std::int64_t rows) {
+  require(can_truncate(rows), Errc::bad_argument, "a cache of {} rows cannot be cut back to {}", length_, rows);
+  length_ = rows;
+  if (rows == 0) clear();
+}
+
+void KvCache::clear() noexcept {
+  length_ = 0;
+  for (Layer& layer : layers_) layer.ring_end = 0;
 }
 
 KvRun KvCache::run_at(int index, std::int64_t row, std::int64_t end) const noexcept {

@@ -1,5 +1,5 @@
 // KvCache: keys and values of one sequence, layer by layer. Full layers grow in pages; sliding-window layers are rings
-// of the window's size. Keys are stored after the rotary embedding, values after the value scale.
+// of the window's size and some slack. Keys are stored after the rotary embedding, values after the value scale.
 // Owned by one session; used by one thread at a time.
 #pragma once
 
@@ -33,6 +33,8 @@ struct KvRun {
 class KvCache {
  public:
   static constexpr std::int64_t page_rows = 256;
+  // Rows that a ring holds beyond its window: so many of the last rows can be taken back (rejected speculation).
+  static constexpr std::int64_t ring_slack = 16;
 
   // `dtype` is bf16 or f32; `capacity` is the largest number of rows the sequence may reach.
   KvCache(std::span<const LayerKvShape> layers, Dtype dtype, std::int64_t capacity);
@@ -47,15 +49,22 @@ class KvCache {
   void reserve(std::int64_t rows);
 
   // Stores rows [first_row, first_row + rows) of a layer, rounding to the cache's dtype. A window layer keeps the last
-  // `window` of them. Several threads may store different rows of a layer without a window. keys: (rows, kv_heads,
-  // qk_dim), values: (rows, kv_heads, v_dim).
+  // `window` of them and the slack. Several threads may store different rows of a layer without a window. keys: (rows,
+  // kv_heads, qk_dim), values: (rows, kv_heads, v_dim).
   void write(int layer, std::int64_t first_row, std::int64_t rows, const float* keys, const float* values) noexcept;
 
   // The longest run that starts at `row`, which must be stored, and ends before `end`.
   KvRun run_at(int layer, std::int64_t row, std::int64_t end) const noexcept;
 
   void advance(std::int64_t rows) noexcept { length_ += rows; }  // a pass over `rows` rows is complete
-  void clear() noexcept { length_ = 0; }
+
+  // Whether the cache, cut back to its first `rows` rows (0 to length()), still holds the last `window` of them in every
+  // window layer: so after at most ring_slack rows were written behind them, those of failed passes included.
+  bool can_truncate(std::int64_t rows) const noexcept;
+  // Forgets the rows from `rows` on; what follows is computed as if they had never been there. Takes no memory and
+  // gives none back. Throws Error(bad_argument) unless can_truncate(rows).
+  void truncate(std::int64_t rows);
+  void clear() noexcept;
 
   // Bytes of a cache that holds `rows` rows.
   static std::size_t bytes_for(std::span<const LayerKvShape> layers, Dtype dtype, std::int64_t rows);
@@ -64,7 +73,8 @@ class KvCache {
   // A block holds `rows` rows: keys (kv_heads, rows, qk_dim), then values (kv_heads, rows, v_dim).
   struct Layer {
     LayerKvShape shape;
-    std::int64_t block_rows = 0;  // page_rows, or the window
+    std::int64_t block_rows = 0;  // page_rows, or those of the ring
+    std::int64_t ring_end = 0;    // behind the last row written since the ring was empty; it holds block_rows before it
     std::vector<Buffer> blocks;   // pages, or one ring
   };
 

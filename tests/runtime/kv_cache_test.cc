@@ -94,8 +94,8 @@ TEST(KvCache, RunsEndAtPagesAndAtTheEndOfTheRing) {
   EXPECT_EQ(cache.run_at(0, 0, 1000).end, 256);
   EXPECT_EQ(cache.run_at(0, 255, 1000).end, 256);
   EXPECT_EQ(cache.run_at(0, 256, 300).end, 300);
-  EXPECT_EQ(cache.run_at(1, 13, 21).end, 16);
-  EXPECT_EQ(cache.run_at(1, 16, 21).end, 21);
+  EXPECT_EQ(cache.run_at(1, 20, 28).end, 24);  // a ring of 8 rows and the slack
+  EXPECT_EQ(cache.run_at(1, 24, 28).end, 28);
   EXPECT_EQ(cache.run_at(4, 0, 1000).end, 1000);  // a window beyond the capacity is a ring of the capacity
 }
 
@@ -123,6 +123,75 @@ TEST(KvCache, GrowsByPagesAndKeepsThemWhenCleared) {
   cache.clear();
   EXPECT_EQ(cache.length(), 0);
   EXPECT_EQ(cache.bytes(), 2 * page);
+}
+
+// Writes rows as KvCache's users do, and to the reference what a cache cut back to `length` ought to hold.
+void append(KvCache& cache, std::vector<Reference>& references, test::Random& random, std::int64_t rows) {
+  cache.reserve(cache.length() + rows);
+  for (std::size_t layer = 0; layer < references.size(); ++layer) {
+    Reference& reference = references[layer];
+    const LayerKvShape& shape = reference.shape;
+    const Floats keys = random.normals(rows * shape.kv_heads * shape.qk_dim);
+    const Floats values = random.normals(rows * shape.kv_heads * shape.v_dim);
+    cache.write(static_cast<int>(layer), cache.length(), rows, keys.data(), values.data());
+    reference.keys.resize(static_cast<std::size_t>(cache.length() * shape.kv_heads * shape.qk_dim));
+    reference.values.resize(static_cast<std::size_t>(cache.length() * shape.kv_heads * shape.v_dim));
+    reference.keys.insert(reference.keys.end(), keys.begin(), keys.end());
+    reference.values.insert(reference.values.end(), values.begin(), values.end());
+  }
+}
+
+TEST(KvCache, HoldsWhatTheNextRowSeesAfterEveryCut) {
+  test::Random random(3);
+  KvCache cache(layers, Dtype::f32, 1000);
+  std::vector<Reference> references;
+  for (const LayerKvShape& shape : layers) references.push_back({shape, {}, {}});
+  int refused = 0;
+  for (int i = 0; i < 300; ++i) {
+    append(cache, references, random, 1 + random.below(i % 7 == 0 ? 40 : 5));
+    if (i % 5 != 0) cache.advance(std::ssize(references[4].keys) / 2 - cache.length());  // else the pass failed
+    const std::int64_t cut = cache.length() - random.below(i % 3 == 0 ? 60 : 8);
+    if (cache.can_truncate(cut))
+      cache.truncate(cut);
+    else
+      refused += cut >= 0 ? 1 : 0;
+    if (!cache.can_truncate(cache.length())) cache.clear();
+    for (std::size_t layer = 0; layer < layers.size(); ++layer) {
+      const std::int64_t window = layers[layer].window;
+      const std::int64_t first = window > 0 ? std::max<std::int64_t>(0, cache.length() - window) : 0;
+      expect_rows(cache, static_cast<int>(layer), references[layer], first, cache.length());
+    }
+    if (cache.length() > 900) cache.clear();
+  }
+  EXPECT_GT(refused, 10);
+}
+
+TEST(KvCache, CutsBackTheSlack) {
+  const std::vector<LayerKvShape> one = {{1, 1, 1, 0}, {1, 1, 1, 9}, {1, 1, 1, 1}};
+  const std::int64_t slack = KvCache::ring_slack, end = 500;
+  KvCache cache(one, Dtype::bf16, 1000);
+  cache.reserve(end);
+  const Floats rows(static_cast<std::size_t>(end));
+  for (int layer : {0, 1, 2}) cache.write(layer, 0, end, rows.data(), rows.data());
+  EXPECT_FALSE(cache.can_truncate(end));  // not advanced
+  cache.advance(end);
+  EXPECT_TRUE(cache.can_truncate(end));
+  EXPECT_TRUE(cache.can_truncate(end - slack));
+  EXPECT_FALSE(cache.can_truncate(end - slack - 1));
+  EXPECT_FALSE(cache.can_truncate(end + 1));
+  EXPECT_FALSE(cache.can_truncate(-1));
+  EXPECT_TRUE(cache.can_truncate(0));
+  EXPECT_THROW(cache.truncate(100), Error);
+  EXPECT_EQ(cache.length(), end);
+  // Once more rows were taken back, the ring holds fewer.
+  cache.truncate(end - 10);
+  EXPECT_TRUE(cache.can_truncate(end - slack));
+  EXPECT_FALSE(cache.can_truncate(end - slack - 1));
+  const std::vector<LayerKvShape> full = {{1, 1, 1, 0}};
+  KvCache pages(full, Dtype::bf16, 1000);
+  pages.reserve(end);
+  pages.advance(end);
+  EXPECT_TRUE(pages.can_truncate(3));
 }
 
 TEST(KvCache, RefusesWhatDoesNotFit) {

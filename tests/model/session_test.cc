@@ -1,0 +1,192 @@
+// A session against one that was fed the same tokens and nothing else: what happened in between leaves no trace.
+#include "model/session.h"
+
+#include <gmock/gmock.h>
+
+#include <algorithm>
+#include <array>
+
+#include "runtime/error.h"
+#include "runtime/observer.h"
+#include "tests/support/compare.h"
+#include "tests/support/errors.h"
+#include "tests/support/random.h"
+
+namespace millrace {
+namespace {
+
+using testing::HasSubstr;
+using Tokens = std::vector<std::int32_t>;
+
+constexpr std::int64_t slack = KvCache::ring_slack;
+
+std::unique_ptr<Engine> open(const std::string& name, Numerics numerics, EngineOptions options = {}) {
+  options.threads = 2;
+  options.numerics = numerics;
+  return Engine::open(std::string(MILLRACE_GOLDEN_DIR) + "/models/" + name, options);
+}
+
+Tokens random_tokens(test::Random& random, const Engine& engine, std::int64_t count) {
+  Tokens tokens(static_cast<std::size_t>(count));
+  for (std::int32_t& token : tokens) token = static_cast<std::int32_t>(random.below(engine.config().vocab));
+  return tokens;
+}
+
+Tokens joined(Tokens first, const Tokens& second) {
+  first.insert(first.end(), second.begin(), second.end());
+  return first;
+}
+
+std::vector<float> logits_of(Session& session, const Tokens& tokens) {
+  const auto logits = session.forward(tokens, {.logits_rows = std::ssize(tokens)});
+  return {logits.begin(), logits.end()};
+}
+
+// The logits of `tokens` after `prefix` in a session of their own.
+std::vector<float> fresh(const Engine& engine, const Tokens& prefix, const Tokens& tokens) {
+  Session session(engine);
+  if (!prefix.empty()) session.forward(prefix);
+  return logits_of(session, tokens);
+}
+
+// Ends a pass at a step of its choice.
+class FailAt final : public Observer {
+ public:
+  FailAt(std::string step, int passes) : step_(std::move(step)), passes_(passes) {}
+  void before(const Program&, const Step& step) override {
+    if (step.name == step_ && --passes_ == 0) fail(Errc::cancelled, "ended at {}", step_);
+  }
+  void after(const Program&, const Step&, const StepContext&) override {}
+
+ private:
+  std::string step_;
+  int passes_;
+};
+
+class SessionTest : public testing::TestWithParam<std::tuple<const char*, Numerics>> {
+ protected:
+  std::unique_ptr<Engine> open_engine(EngineOptions options = {}) {
+    const auto& [model, numerics] = GetParam();
+    return open(model, numerics, options);
+  }
+};
+
+TEST_P(SessionTest, ATruncatedSessionIsOneThatNeverHeldTheRest) {
+  const auto engine = open_engine();
+  test::Random random(1);
+  Session session(*engine);
+  Tokens held;
+  // Cuts of all kinds: nothing, speculation, as far as the slack, beyond it, to the start.
+  for (std::int64_t cut : {std::int64_t{0}, std::int64_t{1}, std::int64_t{4}, slack, slack + 1, slack + 2,
+                           std::int64_t{60}, std::int64_t{1} << 20}) {
+    const Tokens more = random_tokens(random, *engine, 40);
+    EXPECT_EQ(session.length(), std::ssize(held));
+    test::expect_same_bits(logits_of(session, more), fresh(*engine, held, more), "appended");
+    held = joined(held, more);
+    held.resize(static_cast<std::size_t>(std::max<std::int64_t>(0, std::ssize(held) - cut)));
+    session.truncate(std::ssize(held));
+    EXPECT_THAT(session.tokens(), testing::ElementsAreArray(held));
+  }
+}
+
+TEST_P(SessionTest, RejectedRowsLeaveNoTraceHoweverOften) {
+  const auto engine = open_engine();
+  test::Random random(2);
+  const Tokens text = random_tokens(random, *engine, 70);
+  Session session(*engine), plain(*engine);
+  for (std::int64_t at = 0; at < std::ssize(text);) {
+    // A pass over some right tokens and some wrong ones, which are taken back.
+    const std::int64_t right = std::min(1 + random.below(3), std::ssize(text) - at);
+    const Tokens accepted(text.begin() + at, text.begin() + at + right);
+    auto logits = logits_of(session, joined(accepted, random_tokens(random, *engine, random.below(9))));
+    logits.resize(static_cast<std::size_t>(right * engine->config().vocab));
+    test::expect_same_bits(logits, logits_of(plain, accepted), "accepted rows");
+    at += right;
+    session.truncate(at);
+  }
+}
+
+TEST_P(SessionTest, PositionsGoOnFromTheKeptTokens) {
+  const auto engine = open_engine();
+  const Tokens tokens = {1, 2, 3, 4, 5};
+  Session session(*engine), want(*engine);
+  session.forward(tokens, {.positions = std::vector<std::int32_t>{7, 8, 20, 21, 30}});
+  session.truncate(3);
+  want.forward(Tokens{1, 2, 3}, {.positions = std::vector<std::int32_t>{7, 8, 20}});
+  test::expect_same_bits(logits_of(session, {9, 9}), logits_of(want, {9, 9}), "after a gap");
+  EXPECT_THAT(session.positions(), testing::ElementsAre(7, 8, 20, 21, 22));
+}
+
+TEST_P(SessionTest, AFailedCallLeavesTheSessionAsItWas) {
+  const auto engine = open_engine({.chunk = 16});
+  test::Random random(3);
+  for (std::int64_t failing : {1, 5, 16, 40}) {
+    Session session(*engine);
+    const Tokens held = random_tokens(random, *engine, 33);
+    session.forward(held);
+    for (const char* step : {"layers.0.self_attn.attn", "norm", "logits"}) {
+      FailAt observer(step, failing > 16 ? 2 : 1);
+      EXPECT_EQ(
+          test::error_of(Errc::cancelled,
+                         [&] { session.forward(random_tokens(random, *engine, failing), {.observer = &observer}); }),
+          std::string("ended at ") + step);
+      EXPECT_THAT(session.tokens(), testing::ElementsAreArray(held));
+    }
+    const Tokens next = random_tokens(random, *engine, 3);
+    test::expect_same_bits(logits_of(session, next), fresh(*engine, held, next), "after failures");
+  }
+}
+
+TEST_P(SessionTest, AFailureWhileRowsAreComputedAgain) {
+  const auto engine = open_engine({.chunk = 16});
+  test::Random random(4);
+  Session session(*engine);
+  Tokens held = random_tokens(random, *engine, 90);
+  session.forward(held);
+  held.resize(50);
+  session.truncate(50);
+  const Tokens next = random_tokens(random, *engine, 20);
+  for (int passes : {1, 3, 4, 5}) {
+    FailAt observer("logits", passes);
+    test::error_of(Errc::cancelled, [&] { session.forward(next, {.observer = &observer}); });
+    EXPECT_THAT(session.tokens(), testing::ElementsAreArray(held));
+  }
+  std::vector<std::int64_t> done;
+  session.forward(next, {.progress = [&](std::int64_t rows) { done.push_back(rows); }});
+  EXPECT_THAT(done, testing::Contains(20));
+  const Tokens last = random_tokens(random, *engine, 2);
+  test::expect_same_bits(logits_of(session, last), fresh(*engine, joined(held, next), last), "in the end");
+}
+
+TEST_P(SessionTest, RefusesWrongCuts) {
+  const auto engine = open_engine();
+  Session session(*engine);
+  session.forward(Tokens{1, 2, 3});
+  EXPECT_THAT(test::error_of(Errc::bad_argument, [&] { session.truncate(4); }), HasSubstr("3 tokens cut back to 4"));
+  EXPECT_THAT(test::error_of(Errc::bad_argument, [&] { session.truncate(-1); }), HasSubstr("-1"));
+  EXPECT_EQ(session.length(), 3);
+}
+
+TEST_P(SessionTest, PositionsEnd) {
+  const auto engine = open_engine();
+  Session session(*engine);
+  const auto last = static_cast<std::int32_t>(engine->config().max_positions - 1);
+  session.forward(Tokens{1}, {.positions = std::span(&last, 1)});
+  EXPECT_THAT(test::error_of(Errc::bad_argument, [&] { session.forward(Tokens{1}); }), HasSubstr("positions end at"));
+  EXPECT_EQ(session.length(), 1);
+}
+
+std::string name_of_case(const testing::TestParamInfo<SessionTest::ParamType>& chosen) {
+  constexpr std::array<const char*, 3> names = {"fast", "hf", "f32"};
+  std::string name = std::get<0>(chosen.param);
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name + "_" + names.at(static_cast<std::size_t>(std::get<1>(chosen.param)));
+}
+
+INSTANTIATE_TEST_SUITE_P(MiMoV2Flash, SessionTest,
+                         testing::Combine(testing::Values("mimo-basic", "mimo-odd"),
+                                          testing::Values(Numerics::fast, Numerics::hf, Numerics::f32)),
+                         name_of_case);
+
+}  // namespace
+}  // namespace millrace
