@@ -7,6 +7,7 @@
 
 #include "model/blocks.h"
 #include "model/config.h"
+#include "model/tool_format.h"
 
 namespace millrace {
 
@@ -15,6 +16,7 @@ struct Family {
   std::span<const std::string_view> architectures;  // what `architectures` of config.json may name first
   std::span<const std::string_view> model_types;    // what `model_type` may be
   std::span<const std::string_view> stop_tokens;    // that end a generation, whatever the checkpoint's files say
+  const ToolFormat* tool_format;                    // how it writes reasoning and tool calls
   ModelConfig (*parse_config)(std::string_view text, std::string_view file_name);
   void (*build)(BuildContext& build);
 };

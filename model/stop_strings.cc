@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "model/partial_match.h"
+
 namespace millrace {
 
 StopStrings::StopStrings(std::vector<std::string> strings) : strings_(std::move(strings)) {
@@ -28,9 +30,7 @@ std::string StopStrings::push(std::string_view text) {
   }
 
   std::size_t held = 0;
-  for (const std::string& stop : strings_)
-    for (std::size_t size = std::min(stop.size() - 1, pending_.size()); size > held; --size)
-      if (pending_.ends_with(std::string_view(stop).substr(0, size))) held = size;
+  for (const std::string& stop : strings_) held = std::max(held, partial_match(pending_, stop));
   std::string shown = pending_.substr(0, pending_.size() - held);
   pending_.erase(0, shown.size());
   return shown;
