@@ -21,6 +21,7 @@ struct WeightOptions {
   // Copies also what could be used in the mapped file: computing then never touches a page that a shrinking file or a
   // failing disk could take away, and large copies lie on large pages.
   bool resident = false;
+  int mtp_layers = 0;         // multi-token-prediction layers that will be asked for; they count in the progress
   bool headers_only = false;  // checks and counts everything, reads no data: results must not be used
 };
 

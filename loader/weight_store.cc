@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cmath>
 #include <utility>
 
@@ -11,9 +12,10 @@
 namespace millrace {
 namespace {
 
-// Routed experts and multi-token-prediction layers are not the store's to load.
-bool is_resident(std::string_view name) {
-  return !name.starts_with("mtp.") && name.find(".mlp.experts.") == name.npos;
+// Routed experts and prediction layers that nobody will ask for are not the store's to load.
+bool is_resident(std::string_view name, int mtp_layers) {
+  if (name.starts_with("mtp.")) return mtp_layer_of(name) >= 0 && mtp_layer_of(name) < mtp_layers;
+  return name.find(".mlp.experts.") == name.npos;
 }
 
 std::int64_t elements_of(const TensorEntry& entry) {
@@ -22,10 +24,19 @@ std::int64_t elements_of(const TensorEntry& entry) {
 
 }  // namespace
 
+int mtp_layer_of(std::string_view canonical) noexcept {
+  constexpr std::string_view prefix = "mtp.layers.";
+  int layer = -1;
+  if (!canonical.starts_with(prefix)) return -1;
+  const char* end = canonical.data() + canonical.size();
+  const auto [rest, failure] = std::from_chars(canonical.data() + prefix.size(), end, layer);
+  return failure == std::errc() && rest != end && *rest == '.' && layer < max_mtp_layers ? layer : -1;
+}
+
 WeightStore::WeightStore(const Checkpoint& checkpoint, WeightOptions options)
     : checkpoint_(&checkpoint), options_(std::move(options)) {
   for (const auto& [name, stored] : checkpoint.tensors())
-    if (is_resident(name)) total_bytes_ += stored.entry->bytes;
+    if (is_resident(name, options_.mtp_layers)) total_bytes_ += stored.entry->bytes;
 }
 
 StoredTensor WeightStore::find(std::string_view name, std::span<const std::int64_t> shape) {

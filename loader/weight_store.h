@@ -19,6 +19,11 @@
 
 namespace millrace {
 
+inline constexpr int max_mtp_layers = 64;
+
+// Of a multi-token-prediction layer's tensor ("mtp.layers.2.eh_proj.weight") the layer, of any other -1.
+int mtp_layer_of(std::string_view canonical) noexcept;
+
 class WeightStore {
  public:
   // `checkpoint` must outlive the store and the tensors it returns.

@@ -2,6 +2,7 @@
 
 #include "loader/weight_store.h"
 #include "ops/add.h"
+#include "ops/concat.h"
 #include "ops/embedding.h"
 #include "ops/expert_mlp.h"
 #include "ops/gather_rows.h"
@@ -78,7 +79,7 @@ std::vector<float> sinks(BuildContext& build, const std::string& name, const Lay
 }  // namespace
 
 ValueId embedding_block(BuildContext& build, const std::string& name) {
-  const Tensor table = build.weights.embedding(name + ".weight", build.config.vocab, build.config.hidden);
+  const Tensor table = build.weights.embedding("embed_tokens.weight", build.config.vocab, build.config.hidden);
   return build.builder.add(name, std::make_unique<Embedding>(table, each_step(build)), {}, {build.config.hidden});
 }
 
@@ -160,6 +161,16 @@ ValueId moe_block(BuildContext& build, const std::string& name, const LayerSpec&
 ValueId residual_block(BuildContext& build, const std::string& name, ValueId x, ValueId delta) {
   return build.builder.add(name, std::make_unique<Add>(build.config.hidden, each_step(build)), {x, delta},
                            {build.config.hidden});
+}
+
+ValueId mtp_input_block(BuildContext& build, const std::string& name) {
+  const std::int64_t hidden = build.config.hidden;
+  const ValueId main = build.builder.add_input({.name = name + ".hidden", .row_shape = {hidden}});
+  const ValueId embedding = norm_block(build, name + ".enorm", embedding_block(build, name + ".embed_tokens"));
+  const ValueId state = norm_block(build, name + ".hnorm", main);
+  const ValueId both =
+      build.builder.add(name + ".concat", std::make_unique<Concat>(hidden, hidden), {embedding, state}, {2 * hidden});
+  return linear(build, name + ".eh_proj", name + ".eh_proj", {hidden}, 2 * hidden, both);
 }
 
 ValueId head_block(BuildContext& build, const std::string& name, ValueId x) {

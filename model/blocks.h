@@ -23,7 +23,7 @@ struct BuildContext {
   std::int64_t context;  // most tokens of a session
 };
 
-// (rows, hidden) of the batch's tokens.
+// (rows, hidden) of the batch's tokens, from the embedding table.
 ValueId embedding_block(BuildContext& build, const std::string& name);
 
 ValueId norm_block(BuildContext& build, const std::string& name, ValueId x);
@@ -39,6 +39,11 @@ ValueId dense_block(BuildContext& build, const std::string& name, const LayerSpe
 ValueId moe_block(BuildContext& build, const std::string& name, const LayerSpec& layer, int layer_index, ValueId x);
 
 ValueId residual_block(BuildContext& build, const std::string& name, ValueId x, ValueId delta);
+
+// What a multi-token-prediction layer starts from: `name`.eh_proj of the normalized embedding of the batch's tokens and
+// the normalized hidden state of the main model, the embedding first. Hidden states are the Program's input
+// `name`.hidden.
+ValueId mtp_input_block(BuildContext& build, const std::string& name);
 
 // Logits of the rows that want them, from the final norm's output.
 ValueId head_block(BuildContext& build, const std::string& name, ValueId x);

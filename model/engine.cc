@@ -27,7 +27,16 @@ ModelConfig read_config(const Checkpoint& checkpoint, const EngineOptions& optio
   require(options.window >= 0, Errc::bad_argument, "window is {}, expected 1 or more visible keys", options.window);
   for (LayerSpec& layer : config.layers)
     if (options.window > 0 && layer.attention == AttentionKind::sliding) layer.window = options.window;
+  if (options.window > 0 && config.mtp_layer.attention == AttentionKind::sliding)
+    config.mtp_layer.window = options.window;
   return config;
+}
+
+int mtp_layers_of(const Checkpoint& checkpoint, const Family& family) {
+  int layers = 0;
+  if (family.build_mtp != nullptr)
+    for (const auto& [name, stored] : checkpoint.tensors()) layers = std::max(layers, mtp_layer_of(name) + 1);
+  return layers;
 }
 
 std::int64_t context_of(const ModelConfig& config, const EngineOptions& options) {
@@ -75,18 +84,21 @@ std::vector<std::int32_t> stop_ids_of(const ModelConfig& config, const Generatio
 
 struct Engine::State {
   State(Checkpoint opened, const EngineOptions& options);
-  void build(const Family& family);
+  Program build(const std::function<void(BuildContext&)>& append);
+  void build_all(int mtp_layers);
   void load_experts(const EngineOptions& options);
 
   Checkpoint checkpoint;
   const Family* family = nullptr;
   ModelConfig config;
+  int mtp_layers_in_files;
   Numerics numerics;
   std::int64_t context, chunk;
   Parallel parallel;
   WeightStore weights;
   MappedExperts experts;
   Program program;
+  std::vector<Program> mtp_programs;
   GenerationConfig generation;
   std::unique_ptr<Tokenizer> tokenizer;
   std::vector<std::int32_t> stop_ids;
@@ -95,6 +107,7 @@ struct Engine::State {
 Engine::State::State(Checkpoint opened, const EngineOptions& options)
     : checkpoint(std::move(opened)),
       config(read_config(checkpoint, options, family)),
+      mtp_layers_in_files(mtp_layers_of(checkpoint, *family)),
       numerics(options.numerics),
       context(context_of(config, options)),
       chunk(options.chunk),
@@ -105,17 +118,19 @@ Engine::State::State(Checkpoint opened, const EngineOptions& options)
                            .parallel = &parallel,
                            .progress = options.progress,
                            .resident = true,
+                           .mtp_layers = std::min(options.mtp_layers, mtp_layers_in_files),
                            .headers_only = options.headers_only}),
       experts(weights, expert_layers(config)) {
   require(chunk >= 1, Errc::bad_argument, "a chunk of {} rows, expected 1 or more", chunk);
-  build(*family);
+  require(options.mtp_layers >= 0, Errc::bad_argument, "{} prediction layers, expected 0 or more", options.mtp_layers);
+  build_all(weights.options().mtp_layers);
   if (!options.headers_only) load_experts(options);
   generation = read_generation_config(checkpoint.path());
   tokenizer = open_tokenizer(checkpoint.path());
   stop_ids = stop_ids_of(config, generation, *family, tokenizer.get());
 }
 
-void Engine::State::build(const Family& of) {
+Program Engine::State::build(const std::function<void(BuildContext&)>& append) {
   ProgramBuilder builder;
   BuildContext context_of_build = {.config = config,
                                    .weights = weights,
@@ -123,8 +138,14 @@ void Engine::State::build(const Family& of) {
                                    .builder = builder,
                                    .numerics = numerics,
                                    .context = context};
-  of.build(context_of_build);
-  program = std::move(builder).build();
+  append(context_of_build);
+  return std::move(builder).build();
+}
+
+void Engine::State::build_all(int mtp_layers) {
+  program = build(family->build);
+  for (int index = 0; index < mtp_layers; ++index)
+    mtp_programs.push_back(build([&](BuildContext& context_of_build) { family->build_mtp(context_of_build, index); }));
 }
 
 // Experts are copied into memory when they fit; otherwise each is read in its file when a token needs it.
@@ -149,6 +170,12 @@ const ModelConfig& Engine::config() const noexcept {
 }
 const Program& Engine::program() const noexcept {
   return state_->program;
+}
+std::span<const Program> Engine::mtp_programs() const noexcept {
+  return state_->mtp_programs;
+}
+int Engine::mtp_layers_in_files() const noexcept {
+  return state_->mtp_layers_in_files;
 }
 const Parallel& Engine::parallel() const noexcept {
   return state_->parallel;

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,7 @@ struct EngineOptions {
   std::int64_t context = 0;             // most tokens of a session; 0 = the model's own limit
   std::int64_t chunk = 512;             // most rows of one pass
   std::int64_t window = 0;              // overrides the visible keys of sliding layers; 0 = as configured
+  int mtp_layers = 0;                   // multi-token-prediction layers to load; at most those the files hold
   bool headers_only = false;            // checks and plans everything, reads no weights; such an engine cannot compute
   // Called on the opening thread with the bytes read so far and in all.
   std::function<void(std::uint64_t done, std::uint64_t total)> progress;
@@ -51,6 +53,10 @@ class Engine {
 
   const ModelConfig& config() const noexcept;
   const Program& program() const noexcept;
+  // One per multi-token-prediction layer that was loaded (EngineOptions::mtp_layers).
+  std::span<const Program> mtp_programs() const noexcept;
+  // Multi-token-prediction layers in the files that can be loaded.
+  int mtp_layers_in_files() const noexcept;
   const Parallel& parallel() const noexcept;
   const Checkpoint& checkpoint() const noexcept;
   const GenerationConfig& generation() const noexcept;

@@ -23,7 +23,7 @@ constexpr std::string_view mimo_stop_tokens[] = {"<|im_end|>", "<|endoftext|>"};
 // Listed by hand: registration from static initialisers would vanish from a static library.
 constexpr Family known[] = {
     {"mimo_v2_flash", mimo_architectures, mimo_model_types, mimo_stop_tokens, &mimo_tool_format,
-     parse_mimo_v2_flash_config, build_mimo_v2_flash},
+     parse_mimo_v2_flash_config, build_mimo_v2_flash, build_mimo_v2_flash_mtp},
 };
 
 // An absent name (empty) fits every family; the other one decides.

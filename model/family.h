@@ -19,6 +19,9 @@ struct Family {
   const ToolFormat* tool_format;                    // how it writes reasoning and tool calls
   ModelConfig (*parse_config)(std::string_view text, std::string_view file_name);
   void (*build)(BuildContext& build);
+  // Appends multi-token-prediction layer `index`, which reads the hidden states of the main model from an input of its
+  // Program; null for a family without such layers.
+  void (*build_mtp)(BuildContext& build, int index) = nullptr;
 };
 
 std::span<const Family> families();

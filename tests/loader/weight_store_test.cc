@@ -211,15 +211,25 @@ TEST_F(WeightStoreTest, AskedForTwiceIsTheSameMemory) {
   test::error_of(Errc::bad_file, [&] { store.embedding("table.weight", 2, 3); });
 }
 
+TEST(MtpLayerOf, ReadsTheNumber) {
+  EXPECT_EQ(mtp_layer_of("mtp.layers.2.eh_proj.weight"), 2);
+  EXPECT_EQ(mtp_layer_of("mtp.layers.0."), 0);
+  for (const char* other : {"layers.2.mlp", "mtp.layers.", "mtp.layers.2", "mtp.layers.-1.x", "mtp.layers.x.y",
+                            "mtp.layers.64.x", "mtp.layers.2147483647.x", "mtp.layers.99999999999.x"})
+    EXPECT_EQ(mtp_layer_of(other), -1) << other;
+}
+
 TEST_F(WeightStoreTest, ReportsWhatNobodyAskedForAndProgress) {
   add_f8("model.w", 16, 32, 1);
   tensors_.f32("model.v", {6}, values).f32("other.tower", {6}, values).f32("model.mtp.x", {6}, values);
+  tensors_.f32("model.mtp.layers.0.x", {6}, values).f32("model.mtp.layers.1.x", {6}, values);
   tensors_.f32("model.layers.0.mlp.experts.0.gate_proj.weight", {6, 1}, values);
   std::vector<std::uint64_t> done;
-  WeightStore& store = open({.progress = [&](std::uint64_t now, std::uint64_t total) {
+  const auto progress = [&](std::uint64_t now, std::uint64_t total) {
     done.push_back(now);
-    EXPECT_EQ(total, 16u * 32 + 4 + 24 + 24);
-  }});
+    EXPECT_EQ(total, 16u * 32 + 4 + 24 + 24 + 24);  // the weight, its scale, v, the tower, one prediction layer
+  };
+  WeightStore& store = open({.progress = progress, .mtp_layers = 1});
   EXPECT_TRUE(store.has("w"));
   EXPECT_FALSE(store.has("model.w"));
   store.linear("w", 16, 32);
@@ -227,7 +237,8 @@ TEST_F(WeightStoreTest, ReportsWhatNobodyAskedForAndProgress) {
   EXPECT_THAT(done, ElementsAre(16 * 32, 16 * 32 + 24));
   store.find_linear("layers.0.mlp.experts.0.gate_proj.weight", 6, 1);
   EXPECT_THAT(done, SizeIs(2));
-  EXPECT_THAT(store.unused(), ElementsAre("model.mtp.x", "other.tower"));
+  EXPECT_THAT(store.unused(),
+              ElementsAre("model.mtp.layers.0.x", "model.mtp.layers.1.x", "model.mtp.x", "other.tower"));
 }
 
 // The plan counts what loading takes, and reads nothing: a NaN code goes unnoticed.

@@ -1,12 +1,15 @@
 // The demonstration model against the reference: logits, hidden states and greedy continuations in f32.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "loader/tokenizer.h"
 #include "model/engine.h"
+#include "model/mtp_layer.h"
 #include "model/session.h"
 #include "tests/support/recorder.h"
 
@@ -17,7 +20,7 @@ const std::string goldens = std::string(MILLRACE_GOLDEN_DIR) + "/demo/";
 
 std::unique_ptr<Engine> demo(Numerics numerics) {
   return Engine::open(std::string(MILLRACE_SOURCE_DIR) + "/apps/demo/millrace-demo",
-                      {.threads = 2, .numerics = numerics});
+                      {.threads = 2, .numerics = numerics, .mtp_layers = 3});
 }
 
 // The part of logits.safetensors that belongs to one prompt, under the step names of a dump.
@@ -45,6 +48,29 @@ TEST(DemoGolden, LogitsInF32) {
     session.forward(golden.tokens, {.logits_rows = std::ssize(golden.tokens), .observer = &recorder});
     for (const auto& [name, rows] : golden.steps)
       EXPECT_LE(test::relative_error(golden, name, recorder), 1e-5) << prompt << " " << name;
+  }
+}
+
+// The prediction layers choose what those of the reference choose.
+TEST(DemoGolden, ChoicesOfThePredictionLayersInF32) {
+  const auto engine = demo(Numerics::f32);
+  const test::NamedRows all = test::read_rows(goldens + "logits.safetensors");
+  for (const std::string prompt : {"prompt0", "prompt1", "prompt2"}) {
+    const std::vector<std::int32_t> tokens = golden_of(all, prompt).tokens;
+    std::vector<std::int32_t> positions(tokens.size());
+    std::iota(positions.begin(), positions.end(), 0);
+    Session session(*engine);
+    test::Recorder recorder;
+    session.forward(tokens, {.observer = &recorder});
+    for (int index = 0; index < 3; ++index) {
+      const auto& hidden = recorder.steps().at("layers.7").values;
+      const std::vector<float> logits = mtp_logits(*engine, index, tokens, positions, hidden, nullptr);
+      std::vector<float> choices;
+      const auto vocab = engine->config().vocab;
+      for (auto row = logits.begin(); row != logits.end(); row += vocab)
+        choices.push_back(static_cast<float>(std::max_element(row, row + vocab) - row));
+      EXPECT_EQ(choices, all.at(fmt::format("{}.mtp{}_argmax", prompt, index))) << prompt << " " << index;
+    }
   }
 }
 

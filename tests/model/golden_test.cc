@@ -1,4 +1,5 @@
 // The model against activations of the reference implementation (tests/golden/README.md says how they were made).
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -7,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "model/engine.h"
+#include "model/mtp_layer.h"
 #include "model/session.h"
 #include "tests/support/recorder.h"
 
@@ -16,11 +18,20 @@ namespace {
 const std::string models = std::string(MILLRACE_GOLDEN_DIR) + "/models/";
 
 std::unique_ptr<Engine> open(const std::string& name, Numerics numerics, std::int64_t window = 0) {
-  return Engine::open(models + name, {.threads = 2, .numerics = numerics, .chunk = 64, .window = window});
+  return Engine::open(models + name,
+                      {.threads = 2, .numerics = numerics, .chunk = 64, .window = window, .mtp_layers = 3});
 }
 
 std::int32_t best_id(std::span<const float> logits) {
   return static_cast<std::int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+}
+
+// The prediction layers, from what the main model's last layer gave.
+void record_mtp(const Engine& engine, const test::Golden& golden, test::Recorder& recorder) {
+  const std::vector<float> hidden =
+      recorder.steps().at(fmt::format("layers.{}", engine.config().layers.size() - 1)).values;
+  for (int index = 0; index < std::ssize(engine.mtp_programs()); ++index)
+    mtp_logits(engine, index, golden.tokens, golden.positions, hidden, &recorder);
 }
 
 struct Outcome {
@@ -36,6 +47,7 @@ Outcome compare(const Engine& engine, const std::string& path, double bound) {
   test::Recorder recorder;
   session.forward(golden.tokens,
                   {.positions = golden.positions, .logits_rows = std::ssize(golden.tokens), .observer = &recorder});
+  record_mtp(engine, golden, recorder);
   Outcome outcome;
   for (const auto& [name, rows] : golden.steps) {
     const double error = test::relative_error(golden, name, recorder);

@@ -50,11 +50,22 @@ NamedRows read_rows(const std::string& path) {
   return all;
 }
 
+std::span<const std::int32_t> rows_of(const Golden& golden, const std::string& name) {
+  constexpr std::string_view prefix = "mtp.layers.";
+  std::size_t kept = golden.rows.size();
+  if (name.starts_with(prefix)) {
+    const std::int32_t end =
+        static_cast<std::int32_t>(golden.tokens.size()) - 1 - std::stoi(name.substr(prefix.size()));
+    while (kept > 0 && golden.rows[kept - 1] >= end) --kept;
+  }
+  return std::span(golden.rows).first(kept);
+}
+
 Golden read_golden(const std::string& path) {
   NamedRows all = read_rows(path);
   Golden golden = {take_ids(all, "tokens"), take_ids(all, "positions"), take_ids(all, "rows"), {}};
   for (auto& [name, values] : all) {
-    const auto width = static_cast<std::int64_t>(values.size() / golden.rows.size());
+    const auto width = static_cast<std::int64_t>(values.size() / rows_of(golden, name).size());
     golden.steps[name] = {.width = width, .values = std::move(values)};
   }
   return golden;
@@ -80,10 +91,11 @@ double relative_error(const Golden& golden, const std::string& name, const Recor
     return INFINITY;
   }
   double largest = 0, difference = 0;
-  for (std::size_t row = 0; row < golden.rows.size(); ++row)
+  const std::span<const std::int32_t> rows = rows_of(golden, name);
+  for (std::size_t row = 0; row < rows.size(); ++row)
     for (std::int64_t e = 0; e < want.width; ++e) {
       const double expected = want.values[row * static_cast<std::size_t>(want.width) + static_cast<std::size_t>(e)];
-      const double got = found->second.values[static_cast<std::size_t>(golden.rows[row] * want.width + e)];
+      const double got = found->second.values[static_cast<std::size_t>(rows[row] * want.width + e)];
       largest = std::max(largest, std::abs(expected));
       difference = std::isnan(got) ? INFINITY : std::max(difference, std::abs(got - expected));
     }

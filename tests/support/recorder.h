@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,9 @@ struct Golden {
   std::vector<std::int32_t> tokens, positions, rows;
   std::map<std::string, Rows> steps;
 };
+
+// The rows that the golden holds of a step: MTP layer K has 1 + K less than the sequence.
+std::span<const std::int32_t> rows_of(const Golden& golden, const std::string& name);
 
 Golden read_golden(const std::string& path);
 

@@ -3,7 +3,8 @@ MTP tensors where a folder is not about them.
 
     pick_rows.py FIXTURES OUT NAME...
 
-Each golden keeps `tokens` and `positions` whole; of every other tensor the rows named in its `rows` tensor.
+Each golden keeps `tokens` and `positions` whole; of every other tensor the rows named in its `rows` tensor, as far as it
+has them: MTP layer K has 1 + K rows less.
 """
 import json
 import shutil
@@ -13,7 +14,7 @@ from pathlib import Path
 
 ROWS = [0, 1, 7, 8, 9, 10, 25, 39]      # the edges of a window of 8 or 9 keys, the start, the middle and the end
 GOLDENS = ["f32", "bf16", "positions", "window8", "chunked"]
-KEEP_MTP = {"mimo-sharded"}
+KEEP_MTP = {"mimo-basic", "mimo-sharded"}
 
 
 def read(path):
@@ -38,14 +39,14 @@ def write(path, metadata, tensors):
 
 
 def pick(dtype, shape, data):
-    row = len(data) // shape[0]
-    return dtype, [len(ROWS), *shape[1:]], b"".join(data[r * row:(r + 1) * row] for r in ROWS)
+    row, rows = len(data) // shape[0], [r for r in ROWS if r < shape[0]]
+    return dtype, [len(rows), *shape[1:]], b"".join(data[r * row:(r + 1) * row] for r in rows)
 
 
-def reduce_golden(source, target):
+def reduce_golden(source, target, keep_mtp):
     metadata, tensors = read(source)
     kept = {name: tensor if name in ("tokens", "positions") else pick(*tensor)
-            for name, tensor in tensors.items() if not name.startswith("mtp.")}
+            for name, tensor in tensors.items() if keep_mtp or not name.startswith("mtp.")}
     kept["rows"] = ("I32", [len(ROWS)], struct.pack(f"<{len(ROWS)}i", *ROWS))
     write(target, metadata, kept)
 
@@ -68,7 +69,8 @@ def main(fixtures, out, names):
         copy_model(source, target, name in KEEP_MTP)
         for golden in GOLDENS:
             if (source / "golden" / f"{golden}.safetensors").exists():
-                reduce_golden(source / "golden" / f"{golden}.safetensors", target / "golden" / f"{golden}.safetensors")
+                reduce_golden(source / "golden" / f"{golden}.safetensors", target / "golden" / f"{golden}.safetensors",
+                              name in KEEP_MTP)
         shutil.copyfile(source / "golden" / "greedy.json", target / "golden" / "greedy.json")
 
 

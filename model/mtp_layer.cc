@@ -1,0 +1,64 @@
+#include "model/mtp_layer.h"
+
+#include <algorithm>
+
+#include "loader/checkpoint.h"
+#include "runtime/error.h"
+
+namespace millrace {
+
+MtpLayer::MtpLayer(const Engine& engine, int index, std::int64_t rows, std::int64_t logits_rows)
+    : engine_(engine),
+      program_(engine.mtp_programs()[static_cast<std::size_t>(index)]),
+      hidden_(program_.inputs()[0]),
+      output_(program_.kept()[0]),
+      logits_(program_.steps().back().outputs[0]),
+      cache_(program_.kv_layers(), engine.kv_dtype(), engine.context()),
+      workspace_(program_, {.rows = rows, .logits_rows = logits_rows, .threads = engine.parallel().threads()}) {
+  batch_.tokens.reserve(static_cast<std::size_t>(rows));
+  batch_.positions.reserve(static_cast<std::size_t>(rows));
+  batch_.logits_rows.reserve(static_cast<std::size_t>(logits_rows));
+  batch_.runs.reserve(1);
+}
+
+std::span<const float> MtpLayer::forward(std::span<const std::int32_t> tokens, std::span<const std::int32_t> positions,
+                                         std::int64_t logits_rows, Observer* observer) {
+  engine_.checkpoint().check_sizes();
+  const std::int64_t rows = std::ssize(tokens);
+  batch_.tokens.assign(tokens.begin(), tokens.end());
+  batch_.positions.assign(positions.begin(), positions.end());
+  batch_.runs.assign(1, {.cache = &cache_, .begin = 0, .end = rows});
+  batch_.logits_rows.clear();
+  for (std::int64_t row = rows - logits_rows; row < rows; ++row)
+    batch_.logits_rows.push_back(static_cast<std::int32_t>(row));
+  program_.run(batch_, workspace_, engine_.parallel(), observer);
+  return {reinterpret_cast<const float*>(workspace_.data(logits_)),
+          static_cast<std::size_t>(logits_rows * engine_.config().vocab)};
+}
+
+std::vector<float> mtp_logits(const Engine& engine, int index, std::span<const std::int32_t> tokens,
+                              std::span<const std::int32_t> positions, std::span<const float> hidden,
+                              Observer* observer) {
+  const std::int64_t rows = std::max<std::int64_t>(std::ssize(tokens) - 1 - index, 0);
+  require(index >= 0 && index < std::ssize(engine.mtp_programs()), Errc::bad_argument,
+          "prediction layer {}, but {} are loaded", index, engine.mtp_programs().size());
+  require(positions.size() == tokens.size(), Errc::bad_argument, "{} positions for {} tokens", positions.size(),
+          tokens.size());
+  require(std::ssize(hidden) == std::ssize(tokens) * engine.config().hidden, Errc::bad_argument,
+          "{} hidden values for {} tokens, expected {} each", hidden.size(), tokens.size(), engine.config().hidden);
+  std::vector<float> logits;
+  if (rows == 0) return logits;
+  const std::int64_t chunk = std::min(rows, engine.chunk()), width = engine.config().hidden;
+  MtpLayer layer(engine, index, chunk, chunk);
+  for (std::int64_t begin = 0; begin < rows; begin += chunk) {
+    const std::int64_t count = std::min(chunk, rows - begin);
+    std::copy_n(hidden.data() + begin * width, count * width, layer.hidden());
+    const auto first = static_cast<std::size_t>(begin), size = static_cast<std::size_t>(count);
+    const auto part = layer.forward(tokens.subspan(first + 1 + static_cast<std::size_t>(index), size),
+                                    positions.subspan(first, size), count, observer);
+    logits.insert(logits.end(), part.begin(), part.end());
+  }
+  return logits;
+}
+
+}  // namespace millrace

@@ -1,0 +1,56 @@
+// MtpLayer: one multi-token-prediction layer at work on one sequence. The Program is the engine's; cache and working
+// memory are its own. Row t takes the main model's hidden state of row t, before the final norm, and token
+// t + 1 + index, and guesses token t + 2 + index. Used by one thread at a time.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "model/engine.h"
+#include "runtime/batch.h"
+#include "runtime/kv_cache.h"
+#include "runtime/workspace.h"
+
+namespace millrace {
+
+class Observer;
+
+class MtpLayer {
+ public:
+  // `engine` must outlive the layer and have loaded it. A pass has at most `rows` rows, of which at most `logits_rows`
+  // want logits.
+  MtpLayer(const Engine& engine, int index, std::int64_t rows, std::int64_t logits_rows);
+
+  std::int64_t max_rows() const noexcept { return workspace_.limits().rows; }
+  std::int64_t length() const noexcept { return cache_.length(); }  // rows it has seen
+
+  // Where the hidden states of the coming pass belong: (max_rows, hidden).
+  float* hidden() noexcept { return reinterpret_cast<float*>(workspace_.data(hidden_)); }
+
+  // One pass over the rows of hidden(), which follow those it has seen. Returns the logits of the last `logits_rows`
+  // of them, (logits_rows, vocab), valid until the next pass. Throws what Program::run throws; clear() after that.
+  std::span<const float> forward(std::span<const std::int32_t> tokens, std::span<const std::int32_t> positions,
+                                 std::int64_t logits_rows, Observer* observer = nullptr);
+
+  // What left the layer in the last pass, before its final norm: (rows, hidden).
+  const float* output() const noexcept { return reinterpret_cast<const float*>(workspace_.data(output_)); }
+
+  void clear() noexcept { cache_.clear(); }
+
+ private:
+  const Engine& engine_;
+  const Program& program_;
+  ValueId hidden_, output_, logits_;
+  KvCache cache_;
+  Workspace workspace_;
+  Batch batch_;
+};
+
+// A prediction layer over a whole sequence of T tokens whose hidden states, (T, hidden), are known. Computes T - 1 -
+// index rows and returns their logits, (rows, vocab). The observer may be null.
+std::vector<float> mtp_logits(const Engine& engine, int index, std::span<const std::int32_t> tokens,
+                              std::span<const std::int32_t> positions, std::span<const float> hidden,
+                              Observer* observer);
+
+}  // namespace millrace
