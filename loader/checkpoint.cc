@@ -1,7 +1,6 @@
 #include "loader/checkpoint.h"
 
 #include <algorithm>
-#include <array>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <system_error>
@@ -21,11 +20,6 @@ constexpr const char* index_name = "model.safetensors.index.json";
 constexpr const char* mtp_name = "model_mtp.safetensors";
 constexpr std::int64_t max_config_bytes = 16 << 20;
 constexpr std::int64_t max_index_bytes = 100'000'000;
-
-// Endings of names that files spell in more than one way; the second form is the canonical one.
-constexpr std::array<std::array<std::string_view, 2>, 1> endings = {{
-    {".self_attn.sinks", ".self_attn.attention_sink_bias"},
-}};
 
 // A plain file name: an index must not lead outside its folder.
 bool is_plain_name(std::string_view name) {
@@ -50,21 +44,6 @@ std::set<std::string> shards_of(const fs::path& folder) {
 }
 
 }  // namespace
-
-std::string canonical_name(std::string_view name) {
-  if (name.starts_with("model.")) name.remove_prefix(6);
-  for (const auto& [spelling, canonical] : endings)
-    if (name.ends_with(spelling)) {
-      name.remove_suffix(spelling.size());
-      return std::string(name).append(canonical);
-    }
-  return std::string(name);
-}
-
-std::string file_spelling(std::string_view canonical) {
-  if (canonical.starts_with("lm_head.")) return std::string(canonical);
-  return std::string("model.").append(canonical);
-}
 
 // model.safetensors.index.json: which file holds a tensor.
 struct Checkpoint::Index {
@@ -128,7 +107,7 @@ void Checkpoint::add_file(const fs::path& path, const Index* index) {
 
 void Checkpoint::add_tensor(const SafetensorsFile& file, const TensorEntry& entry, const std::string& file_name,
                             const Index* index) {
-  std::string name = canonical_name(entry.name);
+  std::string name = canonical_name(entry.name, &spellings_);
   if (index) {
     const auto place = index->places.find(name);
     if (place != index->places.end() && place->second.file != file_name) return;
@@ -150,6 +129,10 @@ void Checkpoint::check_sizes() const {
   for (const auto& file : files_) file->file().check_size();
 }
 
+std::string Checkpoint::spelled(std::string_view canonical) const {
+  return file_spelling(canonical, spellings_);
+}
+
 StoredTensor Checkpoint::find(std::string_view canonical) const noexcept {
   const auto found = tensors_.find(canonical);
   return found == tensors_.end() ? StoredTensor{} : found->second;
@@ -157,7 +140,7 @@ StoredTensor Checkpoint::find(std::string_view canonical) const noexcept {
 
 StoredTensor Checkpoint::demand(std::string_view canonical, std::span<const std::int64_t> shape) const {
   const StoredTensor stored = find(canonical);
-  require(static_cast<bool>(stored), Errc::not_found, "{}: tensor {} is missing", path_, file_spelling(canonical));
+  require(static_cast<bool>(stored), Errc::not_found, "{}: tensor {} is missing", path_, spelled(canonical));
   const std::vector<std::int64_t>& found = stored.entry->shape;
   require(std::equal(found.begin(), found.end(), shape.begin(), shape.end()), Errc::bad_file,
           "{}: tensor {} has the shape {}, expected {}", stored.file->path(), stored.entry->name, shape_text(found),

@@ -1,8 +1,5 @@
-// Checkpoint: a hub folder: config.json, the safetensors files that count, and their tensors under canonical names.
-// Owns the mapped files; immutable, so any thread may read it. Opening reads headers only.
-//
-// A canonical name is the name in the published MiMo files without the leading "model.":
-// "layers.3.self_attn.attention_sink_bias".
+// Checkpoint: a hub folder: config.json, the safetensors files that count, and their tensors under canonical names
+// (tensor_names.h). Owns the mapped files; immutable, so any thread may read it. Opening reads headers only.
 #pragma once
 
 #include <filesystem>
@@ -14,6 +11,7 @@
 #include <vector>
 
 #include "loader/safetensors.h"
+#include "loader/tensor_names.h"
 
 namespace millrace {
 
@@ -51,6 +49,8 @@ class Checkpoint {
   StoredTensor find(std::string_view canonical) const noexcept;
   // The same, which must exist and have that shape. Throws Error(not_found), Error(bad_file) with both shapes.
   StoredTensor demand(std::string_view canonical, std::span<const std::int64_t> shape) const;
+  // How this checkpoint's files spell, or would spell, a canonical name. For messages.
+  std::string spelled(std::string_view canonical) const;
   // Tensors of indexed files that the index does not mention (they count all the same), by name in the file.
   const std::vector<std::string>& unindexed() const noexcept { return unindexed_; }
 
@@ -67,13 +67,8 @@ class Checkpoint {
   std::string config_text_, config_sha256_;
   std::vector<std::unique_ptr<const SafetensorsFile>> files_;
   Tensors tensors_;
+  SpellingSet spellings_;
   std::vector<std::string> unindexed_;
 };
-
-// The canonical form of a name in a file.
-std::string canonical_name(std::string_view name);
-
-// How published files spell a canonical name: "model.layers.0...", "lm_head.weight". For messages.
-std::string file_spelling(std::string_view canonical);
 
 }  // namespace millrace

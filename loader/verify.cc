@@ -76,7 +76,8 @@ class Verifier {
     name.remove_suffix(scale_ending.size());
     const StoredTensor weight = checkpoint_.find(name);
     require(weight && weight.entry->dtype == Dtype::f8_e4m3, Errc::bad_file, "{}: tensor {} holds scales, but {} is {}",
-            stored.file->path(), entry.name, file_spelling(name), weight ? name_of(weight.entry->dtype) : "missing");
+            stored.file->path(), entry.name, checkpoint_.spelled(name),
+            weight ? name_of(weight.entry->dtype) : "missing");
     require(is_scale_dtype(entry.dtype), Errc::unsupported, "{}: tensor {} is {}, which scales cannot be",
             stored.file->path(), entry.name, name_of(entry.dtype));
     const std::span<const std::byte> data = stored.file->read(entry);

@@ -1,0 +1,75 @@
+#include "loader/tensor_names.h"
+
+#include <algorithm>
+#include <iterator>
+
+namespace millrace {
+namespace {
+
+// Whole components of a name; # is any number, the same one on both sides.
+struct Spelling {
+  std::string_view file, canonical;
+};
+
+// In this order towards the canonical form, backwards from it.
+constexpr Spelling spellings[] = {
+    {"block_sparse_moe", "mlp"},
+    {"mlp.e_score_correction_bias", "mlp.gate.e_score_correction_bias"},
+    {"experts.#.w1", "experts.#.gate_proj"},
+    {"experts.#.w3", "experts.#.up_proj"},
+    {"experts.#.w2", "experts.#.down_proj"},
+    {"self_attn.sinks", "self_attn.attention_sink_bias"},
+};
+constexpr std::string_view model_prefix = "model.";
+constexpr std::size_t without_prefix = std::size(spellings);  // its place in a SpellingSet
+static_assert(without_prefix < SpellingSet().size());
+
+std::size_t digits_at(std::string_view name, std::size_t at) {
+  return std::min(name.find_first_not_of("0123456789", at), name.size()) - at;
+}
+
+// Length of the components at `at` that fit `pattern`, 0 if they do not.
+std::size_t match_at(std::string_view name, std::size_t at, std::string_view pattern, std::string_view& number) {
+  std::size_t end = at;
+  for (const char c : pattern) {
+    const std::size_t length = c == '#' ? digits_at(name, end) : (name.substr(end, 1) == std::string_view(&c, 1));
+    if (length == 0) return 0;
+    if (c == '#') number = name.substr(end, length);
+    end += length;
+  }
+  return end == name.size() || name[end] == '.' ? end - at : 0;
+}
+
+// Replaces the first components that fit `from`. True if some did.
+bool replace_components(std::string& name, std::string_view from, std::string_view to) {
+  for (std::size_t dot = name.find('.'); dot != std::string::npos; dot = name.find('.', dot + 1)) {
+    std::string_view number;
+    const std::size_t length = match_at(name, dot + 1, from, number);
+    if (length == 0) continue;
+    std::string written(to);
+    if (const std::size_t place = written.find('#'); place != std::string::npos) written.replace(place, 1, number);
+    name.replace(dot + 1, length, written);
+    return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+std::string canonical_name(std::string_view name, SpellingSet* met) {
+  const bool prefixed = name.starts_with(model_prefix);
+  std::string canonical(prefixed ? name.substr(model_prefix.size()) : name);
+  if (met && !prefixed && name.starts_with("layers.")) met->set(without_prefix);
+  for (std::size_t i = 0; i < std::size(spellings); ++i)
+    if (replace_components(canonical, spellings[i].file, spellings[i].canonical) && met) met->set(i);
+  return canonical;
+}
+
+std::string file_spelling(std::string_view canonical, const SpellingSet& used) {
+  std::string name(canonical);
+  for (std::size_t i = std::size(spellings); i-- > 0;)
+    if (used[i]) replace_components(name, spellings[i].canonical, spellings[i].file);
+  return canonical.starts_with("lm_head.") || used[without_prefix] ? name : std::string(model_prefix) + name;
+}
+
+}  // namespace millrace
