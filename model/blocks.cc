@@ -1,5 +1,7 @@
 #include "model/blocks.h"
 
+#include <fmt/format.h>
+
 #include "loader/weight_store.h"
 #include "ops/add.h"
 #include "ops/concat.h"
@@ -12,6 +14,7 @@
 #include "ops/rope.h"
 #include "ops/router.h"
 #include "ops/swiglu.h"
+#include "runtime/bfloat16.h"
 #include "runtime/error.h"
 
 namespace millrace {
@@ -67,13 +70,50 @@ RopeTable rope_table(const RopeSpec& spec) {
                     .attention_factor = spec.attention_factor});
 }
 
+// RMSNorm over all elements of a row.
+ValueId norm(BuildContext& build, const std::string& name, std::vector<std::int64_t> row_shape, ValueId x) {
+  std::int64_t count = 1;
+  for (std::int64_t size : row_shape) count *= size;
+  auto weight = build.weights.vector(name + ".weight", count);
+  return build.builder.add(name, std::make_unique<RmsNorm>(std::move(weight), build.config.epsilon, each_step(build)),
+                           {x}, std::move(row_shape));
+}
+
+// What a configuration denies the files must not hold: one of the two is wrong.
+void require_absent(const BuildContext& build, const std::string& tensor, std::string_view part) {
+  const Checkpoint& checkpoint = build.weights.checkpoint();
+  require(!checkpoint.find(tensor), Errc::bad_config,
+          "{}/config.json says that this layer has no {}, but the checkpoint holds {}", checkpoint.path(), part,
+          checkpoint.spelled(tensor));
+}
+
 std::vector<float> sinks(BuildContext& build, const std::string& name, const LayerSpec& layer) {
   const std::string tensor = name + ".attention_sink_bias";
   if (layer.sinks) return build.weights.vector(tensor, layer.heads);
-  require(!build.weights.has(tensor), Errc::bad_config,
-          "{}/config.json says that this layer has no sinks, but the checkpoint holds {}",
-          build.weights.checkpoint().path(), file_spelling(tensor));
+  require_absent(build, tensor, "sinks");
   return {};
+}
+
+// Queries (letter q) or keys (k) of `heads` heads, ready for attention: projection, norm, rotary embedding.
+ValueId rotated_heads(BuildContext& build, const std::string& name, char letter, std::int64_t heads,
+                      const LayerSpec& layer, Rounding output, ValueId x) {
+  const std::string stem = fmt::format("{}.{}", name, letter);
+  ValueId y = heads_projection(build, stem + "_proj", stem + "_proj", heads, layer.qk_dim, layer, x);
+  if (layer.qk_norm)
+    y = norm(build, stem + "_norm", {heads, layer.qk_dim}, y);
+  else
+    require_absent(build, stem + "_norm.weight", "QK norm");
+  return build.builder.add(
+      stem, std::make_unique<Rope>(rope_table(layer.rope), heads, layer.qk_dim, each_step(build), output), {y},
+      {heads, layer.qk_dim});
+}
+
+// The correction bias of a router. It must be finite; only families whose router is rounded as a whole round it.
+std::vector<float> correction_bias(BuildContext& build, const std::string& name) {
+  auto bias = build.weights.vector(name, build.config.router.experts, /*pinned=*/true);
+  if (build.config.hf_rounding.router && each_step(build) == Rounding::bf16)
+    for (float& value : bias) value = round_to_bf16(value);
+  return bias;
 }
 
 }  // namespace
@@ -84,26 +124,15 @@ ValueId embedding_block(BuildContext& build, const std::string& name) {
 }
 
 ValueId norm_block(BuildContext& build, const std::string& name, ValueId x) {
-  auto weight = build.weights.vector(name + ".weight", build.config.hidden);
-  return build.builder.add(name, std::make_unique<RmsNorm>(std::move(weight), build.config.epsilon, each_step(build)),
-                           {x}, {build.config.hidden});
+  return norm(build, name, {build.config.hidden}, x);
 }
 
 ValueId attention_block(BuildContext& build, const std::string& name, const LayerSpec& layer, ValueId x) {
   const std::int64_t kv_heads = layer.kv_heads;
-  const ValueId q_flat =
-      heads_projection(build, name + ".q_proj", name + ".q_proj", layer.heads, layer.qk_dim, layer, x);
-  const ValueId k_flat = heads_projection(build, name + ".k_proj", name + ".k_proj", kv_heads, layer.qk_dim, layer, x);
+  const ValueId q = rotated_heads(build, name, 'q', layer.heads, layer, each_step(build), x);
+  const ValueId k = rotated_heads(build, name, 'k', kv_heads, layer, cached(build), x);
   const ValueId v = heads_projection(build, name + ".v", name + ".v_proj", kv_heads, layer.v_dim, layer, x,
                                      {.scale = build.config.value_scale, .output = cached(build)});
-
-  const RopeTable table = rope_table(layer.rope);
-  const ValueId q = build.builder.add(
-      name + ".q", std::make_unique<Rope>(table, layer.heads, layer.qk_dim, each_step(build), each_step(build)),
-      {q_flat}, {layer.heads, layer.qk_dim});
-  const ValueId k = build.builder.add(
-      name + ".k", std::make_unique<Rope>(table, kv_heads, layer.qk_dim, each_step(build), cached(build)), {k_flat},
-      {kv_heads, layer.qk_dim});
 
   const LayerKvShape shape = {
       .kv_heads = kv_heads, .qk_dim = layer.qk_dim, .v_dim = layer.v_dim, .window = layer.window};
@@ -113,6 +142,7 @@ ValueId attention_block(BuildContext& build, const std::string& name, const Laye
                                  .cache = cached(build) == Rounding::bf16 ? Dtype::bf16 : Dtype::f32,
                                  .sinks = sinks(build, name, layer),
                                  .rounding = each_step(build),
+                                 .shift = build.config.hf_rounding.shifted_scores ? each_step(build) : Rounding::none,
                                  .max_context = build.context};
   const ValueId attn = build.builder.add(name + ".attn", std::make_unique<GqaAttention>(std::move(options)), {q, k, v},
                                          {layer.heads * layer.v_dim});
@@ -132,10 +162,12 @@ ValueId moe_block(BuildContext& build, const std::string& name, const LayerSpec&
   const RouterSpec& router = build.config.router;
   // The router multiplies in fp32 whatever the numerics (spec: Wg and h upcast to fp32).
   const Tensor gate = build.weights.router(name + ".gate.weight", router.experts, build.config.hidden);
+  const Rounding rounding = build.config.hf_rounding.router ? each_step(build) : Rounding::none;
   const ValueId logits =
-      build.builder.add(name + ".router_logits", std::make_unique<Linear>(gate, LinearOptions{.compute = Compute::f32}),
-                        {x}, {router.experts});
-  auto bias = build.weights.vector(name + ".gate.e_score_correction_bias", router.experts, /*pinned=*/true);
+      build.builder.add(name + ".router_logits",
+                        std::make_unique<Linear>(gate, LinearOptions{.compute = Compute::f32, .output = rounding}), {x},
+                        {router.experts});
+  auto bias = correction_bias(build, name + ".gate.e_score_correction_bias");
   const RouterOptions options = {.experts = router.experts,
                                  .top_k = router.top_k,
                                  .groups = router.groups,
@@ -156,6 +188,17 @@ ValueId moe_block(BuildContext& build, const std::string& name, const LayerSpec&
                                     .rounding = each_step(build)};
   return build.builder.add(name, std::make_unique<ExpertMlp>(layer_index, build.experts, experts), {x, ids, weights},
                            {build.config.hidden});
+}
+
+ValueId decoder_block(BuildContext& build, const std::string& name, const LayerSpec& layer, int layer_index, ValueId x,
+                      std::string_view mlp_norm) {
+  const ValueId attention_in = norm_block(build, name + ".input_layernorm", x);
+  const ValueId attention = attention_block(build, name + ".self_attn", layer, attention_in);
+  const ValueId middle = residual_block(build, name + ".attention_residual", x, attention);
+  const ValueId mlp_in = norm_block(build, fmt::format("{}.{}", name, mlp_norm), middle);
+  const ValueId mlp = layer.moe ? moe_block(build, name + ".mlp", layer, layer_index, mlp_in)
+                                : dense_block(build, name + ".mlp", layer, mlp_in);
+  return residual_block(build, name, middle, mlp);
 }
 
 ValueId residual_block(BuildContext& build, const std::string& name, ValueId x, ValueId delta) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "model/config.h"
 #include "runtime/expert_source.h"
@@ -37,6 +38,11 @@ ValueId dense_block(BuildContext& build, const std::string& name, const LayerSpe
 
 // Router and experts. `layer_index` is the layer's number for the ExpertSource.
 ValueId moe_block(BuildContext& build, const std::string& name, const LayerSpec& layer, int layer_index, ValueId x);
+
+// A whole layer: norm, attention, residual sum, norm, MLP or experts, residual sum. `name` is e.g. "layers.3",
+// `mlp_norm` the second norm's name in it.
+ValueId decoder_block(BuildContext& build, const std::string& name, const LayerSpec& layer, int layer_index, ValueId x,
+                      std::string_view mlp_norm = "post_attention_layernorm");
 
 ValueId residual_block(BuildContext& build, const std::string& name, ValueId x, ValueId delta);
 

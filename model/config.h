@@ -30,6 +30,7 @@ struct LayerSpec {
   RopeSpec rope;
   std::int64_t window = 0;  // keys a query sees, itself included; 0 = all
   bool sinks = false;       // one more softmax logit per query head
+  bool qk_norm = false;     // RMSNorm over the whole q and the whole k projection, before they are split into heads
   bool moe = false;
   std::int64_t width = 0;  // intermediate size of the dense MLP or of one expert
 };
@@ -40,6 +41,12 @@ struct RouterSpec {
   bool normalize = true;  // divide the chosen scores by their sum
   float norm_floor = 0;   // added to that sum
   float scale = 1;        // routed_scaling_factor
+};
+
+// Where Transformers rounds to bf16 in one family and not in another; Numerics::hf follows.
+struct HfRounding {
+  bool shifted_scores = false;  // attention: score - largest score, before the exponential
+  bool router = false;          // router logits and correction bias
 };
 
 struct ModelConfig {
@@ -53,9 +60,11 @@ struct ModelConfig {
   bool qkv_bias = false;
   bool tied_embeddings = false;
   std::vector<LayerSpec> layers;
-  LayerSpec mtp_layer;                // every multi-token-prediction layer; their number comes from the files
-  RouterSpec router;                  // of every MoE layer
+  LayerSpec mtp_layer;  // every multi-token-prediction layer; their number comes from the files
+  RouterSpec router;    // of every MoE layer
+  HfRounding hf_rounding;
   std::vector<std::int32_t> eos_ids;  // config.json's eos_token_id, one or several
+  std::vector<std::string> warnings;  // what had to be assumed, a sentence each
 };
 
 }  // namespace millrace

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "loader/json.h"
+#include "model/common_config.h"
 #include "model/config_reader.h"
 #include "model/quantization_config.h"
 #include "model/rope_config.h"
@@ -12,25 +13,8 @@
 namespace millrace {
 namespace {
 
-constexpr IntegerRange layer_range{1, 4096};
-constexpr IntegerRange vocab_range{1, 1 << 24};
-constexpr IntegerRange hidden_range{1, 1 << 20};
-constexpr IntegerRange width_range{1, 1 << 20};
-constexpr IntegerRange head_range{1, 1 << 16};
-constexpr IntegerRange head_dim_range{1, 1 << 16};
-constexpr IntegerRange expert_range{1, 1 << 16};
-constexpr NumberRange theta_range{1e-3, 1e15};
-constexpr NumberRange scale_range{1e-6, 1e6};
-constexpr IntegerRange position_range{1, (std::int64_t{1} << 31) - 2};
-
 // What both spellings leave out when it has the published value (Transformers 5.23, configuration_mimo_v2_flash.py).
 constexpr double full_theta = 5e6, sliding_theta = 1e4, rotary_factor = 0.334;
-
-void expect(const ConfigReader& config, std::string_view key, std::string_view expected) {
-  const std::string found = config.find_text({key}).value_or(std::string(expected));
-  require(found == expected, Errc::bad_config, "{}: {} is \"{}\", expected \"{}\"", config.where(), key, shown(found),
-          expected);
-}
 
 // Refuses what this family's forward pass does not contain, and storage layouts the loader cannot read.
 void check_mathematics(const ConfigReader& config) {
@@ -38,15 +22,14 @@ void check_mathematics(const ConfigReader& config) {
   const std::string layout = config.find_text({"attention_projection_layout"}).value_or("split");
   require(layout != "fused_qkv", Errc::unsupported,
           "{}: attention_projection_layout is fused_qkv; only split q, k and v are supported yet", config.where());
-  expect(config, "attention_projection_layout", "split");
-  expect(config, "scoring_func", "sigmoid");
-  expect(config, "topk_method", "noaux_tc");
-  expect(config, "hidden_act", "silu");
+  expect_text(config, "attention_projection_layout", "split");
+  expect_text(config, "scoring_func", "sigmoid");
+  expect_text(config, "topk_method", "noaux_tc");
+  expect_text(config, "hidden_act", "silu");
   require(config.find_integer({"n_shared_experts"}, {0, 1 << 16}).value_or(0) == 0, Errc::bad_config,
           "{}: n_shared_experts is above 0, but this architecture has no shared experts", config.where());
-  for (const std::string_view key : {"use_qk_norm", "mlp_bias"})
-    require(!config.find_bool(key).value_or(false), Errc::bad_config, "{}: {} is true, expected false", config.where(),
-            key);
+  expect_bool(config, "use_qk_norm", false);
+  expect_bool(config, "mlp_bias", false);
   for (const std::string_view key : {"attn_logit_softcapping", "final_logit_softcapping"})
     require(!config.has(key), Errc::bad_config, "{}: {} is set, but this architecture has none", config.where(), key);
 }
@@ -57,7 +40,7 @@ struct LayerWords {
   std::string_view zero, one;  // what `names` lists instead of 0 and 1
 };
 
-std::vector<std::int64_t> read_names(const ConfigReader& config, const LayerWords& words) {
+std::vector<std::int64_t> read_layer_words(const ConfigReader& config, const LayerWords& words) {
   const auto names = config.find_texts(words.names);
   std::vector<std::int64_t> digits;
   for (const std::string& name : *names) {
@@ -68,17 +51,12 @@ std::vector<std::int64_t> read_names(const ConfigReader& config, const LayerWord
   return digits;
 }
 
-void check_length(const ConfigReader& config, std::string_view key, std::size_t found, std::int64_t layers) {
-  require(found == static_cast<std::size_t>(layers), Errc::bad_config,
-          "{}: {} has {} entries, but num_hidden_layers is {}", config.where(), key, found, layers);
-}
-
 // Empty if neither spelling is present.
 std::vector<std::int64_t> read_layer_digits(const ConfigReader& config, const LayerWords& words, std::int64_t layers) {
   const auto hub = config.find_integers(words.hub, {0, 1});
   if (hub) check_length(config, words.hub, hub->size(), layers);
   if (!config.has(words.names)) return hub.value_or(std::vector<std::int64_t>{});
-  std::vector<std::int64_t> named = read_names(config, words);
+  std::vector<std::int64_t> named = read_layer_words(config, words);
   check_length(config, words.names, named.size(), layers);
   if (hub) {
     const auto [a, b] = std::mismatch(hub->begin(), hub->end(), named.begin());
@@ -121,19 +99,11 @@ std::int64_t read_window(const ConfigReader& config) {
 // Theta and rotated dimensions from the published spelling and from rope_parameters.<kind>, which must agree.
 RopeSpec read_rope(const ConfigReader& config, const std::optional<ConfigReader>& parameters,
                    std::string_view theta_key, double default_theta, std::int64_t head_dim) {
-  const auto agree = [&](std::string_view key, std::string_view inner, double otherwise, NumberRange range) {
-    const auto outside = config.find_number({key}, range);
-    const auto inside = parameters ? parameters->find_number({inner}, range) : std::nullopt;
-    require(!outside || !inside || *outside == *inside, Errc::bad_config,
-            "{}: {} is {}, but {} of rope_parameters is {}", config.where(), key, outside.value_or(0), inner,
-            inside.value_or(0));
-    return inside ? *inside : outside.value_or(otherwise);
-  };
   RopeSpec rope;
-  rope.theta = agree(theta_key, "rope_theta", default_theta, theta_range);
-  rope.rotary_dim = rotary_dim(head_dim, agree("partial_rotary_factor", "partial_rotary_factor", rotary_factor, {0, 1}),
-                               config.where());
-  if (parameters) read_rope_scaling(*parameters, rope);
+  rope.theta = find_rope_number(config, theta_key, parameters, "rope_theta", theta_range).value_or(default_theta);
+  const double factor = find_rope_number(config, "partial_rotary_factor", parameters, "partial_rotary_factor", {0, 1})
+                            .value_or(rotary_factor);
+  rope.rotary_dim = rotary_dim(head_dim, factor, config.where());
   return rope;
 }
 
@@ -148,31 +118,6 @@ std::optional<ConfigReader> read_rope_parameters(const ConfigReader& config, std
   return of_kind;
 }
 
-bool same_scaling(const RopeSpec& a, const RopeSpec& b) {
-  return a.type == b.type && a.factor == b.factor && a.original_positions == b.original_positions &&
-         a.beta_fast == b.beta_fast && a.beta_slow == b.beta_slow && a.attention_factor == b.attention_factor;
-}
-
-RopeSpec read_full_rope(const ConfigReader& config, std::int64_t head_dim) {
-  const auto parameters = read_rope_parameters(config, "full_attention");
-  const RopeSpec rope = read_rope(config, parameters, "rope_theta", full_theta, head_dim);
-  const auto scaling = config.find_object("rope_scaling");
-  if (!scaling) return rope;
-  RopeSpec scaled;
-  scaled.rotary_dim = rope.rotary_dim;
-  scaled.theta = rope.theta;
-  read_rope_scaling(*scaling, scaled);
-  require(!parameters || same_scaling(rope, scaled), Errc::bad_config,
-          "{}: rope_scaling and rope_parameters.full_attention disagree", config.where());
-  return scaled;
-}
-
-void check_heads(const ConfigReader& config, const LayerSpec& layer, std::string_view prefix) {
-  require(layer.heads % layer.kv_heads == 0, Errc::bad_config,
-          "{}: {}num_attention_heads {} is not a multiple of {}num_key_value_heads {}", config.where(), prefix,
-          layer.heads, prefix, layer.kv_heads);
-}
-
 LayerSpec read_full_layer(const ConfigReader& config) {
   LayerSpec layer;
   layer.attention = AttentionKind::full;
@@ -181,7 +126,9 @@ LayerSpec read_full_layer(const ConfigReader& config) {
   layer.qk_dim = config.integer({"head_dim"}, head_dim_range);
   layer.v_dim = config.integer({"v_head_dim"}, head_dim_range);
   layer.sinks = config.find_bool("add_full_attention_sink_bias").value_or(false);
-  layer.rope = read_full_rope(config, layer.qk_dim);
+  const auto parameters = read_rope_parameters(config, "full_attention");
+  layer.rope = read_rope(config, parameters, "rope_theta", full_theta, layer.qk_dim);
+  read_rope_scaling(config.find_object("rope_scaling"), parameters, layer.rope);
   check_heads(config, layer, "");
   return layer;
 }
@@ -195,8 +142,9 @@ LayerSpec read_sliding_layer(const ConfigReader& config, const LayerSpec& full) 
   layer.v_dim = config.find_integer({"swa_v_head_dim"}, head_dim_range).value_or(full.v_dim);
   layer.sinks = config.find_bool("add_swa_attention_sink_bias").value_or(true);
   layer.window = read_window(config);
-  layer.rope = read_rope(config, read_rope_parameters(config, "sliding_attention"), "swa_rope_theta", sliding_theta,
-                         layer.qk_dim);
+  const auto parameters = read_rope_parameters(config, "sliding_attention");
+  layer.rope = read_rope(config, parameters, "swa_rope_theta", sliding_theta, layer.qk_dim);
+  read_rope_scaling(std::nullopt, parameters, layer.rope);
   check_heads(config, layer, "swa_");
   return layer;
 }
@@ -245,11 +193,6 @@ RouterSpec read_router(const ConfigReader& config) {
   return router;
 }
 
-std::string first_architecture(const ConfigReader& config) {
-  const auto names = config.find_texts("architectures");
-  return names && !names->empty() ? names->front() : std::string();
-}
-
 }  // namespace
 
 ModelConfig parse_mimo_v2_flash_config(std::string_view text, std::string_view file_name) {
@@ -258,19 +201,12 @@ ModelConfig parse_mimo_v2_flash_config(std::string_view text, std::string_view f
   check_mathematics(config);
   ModelConfig model;
   model.family = "mimo_v2_flash";
-  model.architecture = first_architecture(config);
-  model.model_type = config.find_text({"model_type"}).value_or("");
-  model.hidden = config.integer({"hidden_size"}, hidden_range);
-  model.vocab = config.integer({"vocab_size"}, vocab_range);
-  model.max_positions = config.integer({"max_position_embeddings"}, position_range);
-  model.epsilon = static_cast<float>(config.number({"layernorm_epsilon", "rms_norm_eps"}, {1e-30, 1}));
+  read_common(config, model);
   model.value_scale = static_cast<float>(config.find_number({"attention_value_scale"}, scale_range).value_or(1));
   model.qkv_bias = config.find_bool("attention_bias").value_or(false);
-  model.tied_embeddings = config.find_bool("tie_word_embeddings").value_or(false);
   read_layers(config, model);
   model.router = read_router(config);
-  const auto eos = config.find_one_or_more("eos_token_id", {0, model.vocab - 1}).value_or(std::vector<std::int64_t>{});
-  for (const std::int64_t id : eos) model.eos_ids.push_back(static_cast<std::int32_t>(id));
+  model.hf_rounding.shifted_scores = true;
   return model;
 }
 

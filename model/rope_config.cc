@@ -25,6 +25,21 @@ void read_yarn(const ConfigReader& scaling, RopeSpec& rope) {
   rope.attention_factor = scaling.find_number({"attention_factor"}, factor_range).value_or(plain);
 }
 
+void read_one(const ConfigReader& scaling, RopeSpec& rope) {
+  const std::string type = scaling.find_text({"rope_type", "type"}).value_or("default");
+  if (type == "default") return;
+  require(type == "linear" || type == "yarn", Errc::bad_config,
+          "{} has the rope type \"{}\", expected default, linear or yarn", scaling.where(), shown(type));
+  rope.type = type == "linear" ? RopeType::linear : RopeType::yarn;
+  rope.factor = scaling.number({"factor"}, factor_range);
+  if (rope.type == RopeType::yarn) read_yarn(scaling, rope);
+}
+
+bool same_scaling(const RopeSpec& a, const RopeSpec& b) {
+  return a.type == b.type && a.factor == b.factor && a.original_positions == b.original_positions &&
+         a.beta_fast == b.beta_fast && a.beta_slow == b.beta_slow && a.attention_factor == b.attention_factor;
+}
+
 }  // namespace
 
 std::int64_t rotary_dim(std::int64_t head_dim, double factor, const std::string& where) {
@@ -35,14 +50,26 @@ std::int64_t rotary_dim(std::int64_t head_dim, double factor, const std::string&
   return size;
 }
 
-void read_rope_scaling(const ConfigReader& scaling, RopeSpec& rope) {
-  const std::string type = scaling.find_text({"rope_type", "type"}).value_or("default");
-  if (type == "default") return;
-  require(type == "linear" || type == "yarn", Errc::bad_config,
-          "{} has the rope type \"{}\", expected default, linear or yarn", scaling.where(), shown(type));
-  rope.type = type == "linear" ? RopeType::linear : RopeType::yarn;
-  rope.factor = scaling.number({"factor"}, factor_range);
-  if (rope.type == RopeType::yarn) read_yarn(scaling, rope);
+std::optional<double> find_rope_number(const ConfigReader& config, std::string_view key,
+                                       const std::optional<ConfigReader>& parameters, std::string_view inner,
+                                       NumberRange range) {
+  const auto outside = config.find_number({key}, range);
+  const auto inside = parameters ? parameters->find_number({inner}, range) : std::nullopt;
+  require(!outside || !inside || *outside == *inside, Errc::bad_config, "{}: {} is {}, but {} of rope_parameters is {}",
+          config.where(), key, outside.value_or(0), inner, inside.value_or(0));
+  return inside ? inside : outside;
+}
+
+void read_rope_scaling(const std::optional<ConfigReader>& scaling, const std::optional<ConfigReader>& parameters,
+                       RopeSpec& rope) {
+  const RopeSpec plain = rope;
+  if (parameters) read_one(*parameters, rope);
+  if (!scaling) return;
+  RopeSpec scaled = plain;
+  read_one(*scaling, scaled);
+  require(!parameters || same_scaling(rope, scaled), Errc::bad_config, "{} and {} disagree", scaling->where(),
+          parameters->where());
+  rope = scaled;
 }
 
 }  // namespace millrace

@@ -51,11 +51,11 @@ float softmax(const GqaTask& task, const float* sink, float* scores) noexcept {
   for (std::int64_t j = 0; j < task.visible; ++j) largest = scores[j] > largest ? scores[j] : largest;
   float lane[16] = {};
   for (std::int64_t j = 0; j < task.visible; ++j) {
-    scores[j] = exp_f32(rounded(scores[j] - largest, task.rounding));
+    scores[j] = exp_f32(rounded(scores[j] - largest, task.shift));
     lane[j % 16] += scores[j];
   }
   float denominator = tree_sum(lane);
-  if (sink != nullptr) denominator += exp_f32(rounded(*sink - largest, task.rounding));
+  if (sink != nullptr) denominator += exp_f32(rounded(*sink - largest, task.shift));
   if (task.rounding == Rounding::none) return denominator;
   for (std::int64_t j = 0; j < task.visible; ++j) scores[j] = round_to_bf16(scores[j] / denominator);
   return 1.0f;
@@ -268,6 +268,7 @@ void GqaAttention::attend(const StepContext& context, const Place& place, const 
                         .v_dim = kv.v_dim,
                         .scale = scale_,
                         .rounding = options_.rounding,
+                        .shift = options_.shift,
                         .bf16 = options_.cache == Dtype::bf16,
                         .bias = added ? bias : nullptr};
   if (visible == 0) {

@@ -10,8 +10,9 @@
 // lanes added i with i+8, i+4, i+2, i+1, then times scale; m = the largest score or the sink; p_j = exp(score(j) - m);
 // denominator: lane (j - first) mod 16 adds p_j for ascending j, lanes added as above, then + exp(sink - m);
 // out[e] = fused multiply-adds of p_j * v_j[e] for ascending j, then divided by the denominator.
-// With Rounding::bf16 (r): score = r(r(q k) * scale), p_j = exp(r(score - m)), then r(p_j / denominator) weighs the
-// values and the sum is rounded. Source: Transformers eager_attention_forward of MiMoV2Flash.
+// With Rounding::bf16 (r): score = r(r(q k) * scale), then r(p_j / denominator) weighs the values and the sum is
+// rounded. `shift` rounds score - m on its own, since families differ there. Source: Transformers
+// eager_attention_forward of MiMoV2Flash (softmax in the model's type) and of MiniMaxM2 (in fp32).
 #pragma once
 
 #include <vector>
@@ -33,6 +34,7 @@ struct GqaAttentionOptions {
   Dtype cache = Dtype::bf16;  // its element type: bf16 or f32
   std::vector<float> sinks;   // (heads), or empty
   Rounding rounding = Rounding::none;
+  Rounding shift = Rounding::none;
   std::int64_t max_context = 0;  // rows a sequence may reach: bounds the scratch memory
 };
 

@@ -82,11 +82,11 @@ Lanes softmax(const GqaTask& task, const float* sink, float* scores) noexcept {
   const Lanes largest = Lanes::broadcast(most.largest());
   Lanes sum = Lanes::zero();
   for (std::int64_t j = 0; j < padded; j += 16) {
-    exp(rounded(Lanes::load(scores + j) - largest, task.rounding)).store(scores + j);
+    exp(rounded(Lanes::load(scores + j) - largest, task.shift)).store(scores + j);
     sum = sum + Lanes::load_first(scores + j, task.visible - j);
   }
   Lanes denominator = Lanes::broadcast(sum.sum());
-  if (sink != nullptr) denominator = denominator + exp(rounded(Lanes::broadcast(*sink) - largest, task.rounding));
+  if (sink != nullptr) denominator = denominator + exp(rounded(Lanes::broadcast(*sink) - largest, task.shift));
   if (task.rounding == Rounding::none) return denominator;
   for (std::int64_t j = 0; j < padded; j += 16) round_bf16(Lanes::load(scores + j) / denominator).store(scores + j);
   return Lanes::broadcast(1.0f);

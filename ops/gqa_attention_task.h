@@ -28,7 +28,8 @@ struct GqaTask {
   std::int64_t group, qk_dim, v_dim;
   float scale;
   Rounding rounding;
-  bool bf16;  // element type of keys and values: bf16, or fp32
+  Rounding shift;  // of score - m
+  bool bf16;       // element type of keys and values: bf16, or fp32
   // (visible), added to the scaled scores of every head, or null. The portable kernel alone obeys it.
   const float* bias = nullptr;
 };

@@ -30,6 +30,7 @@ void gqa_attention(benchmark::State& state) {
                      .v_dim = v_dim,
                      .scale = 0.07f,
                      .rounding = Rounding::none,
+                     .shift = Rounding::none,
                      .bf16 = true};
   for (auto _ : state) {
     gqa_attention_kernel.best()(task);

@@ -236,7 +236,7 @@ constexpr Refusal refusals[] = {
     {R"({"rope_parameters": {"rope_theta": 1e4}})", "rope_parameters has \"rope_theta\""},
     {R"({"rope_parameters": {"full_attention": {}}})", "full_attention: rope_theta is missing"},
     {R"({"rope_scaling": {"type": "linear", "factor": 2}, "rope_parameters": {"full_attention": {"rope_theta": 5e6}}})",
-     "rope_scaling and rope_parameters.full_attention disagree"},
+     "rope_scaling and config.json: rope_parameters: full_attention disagree"},
     {R"({"sliding_window": 7})", "sliding_window is 7, but sliding_window_size is 8"},
     {R"({"sliding_window": null, "sliding_window_size": null})", "sliding_window"},
     {R"({"moe_layer_freq": 1})", "moe_layer_freq is 1, expected a list"},

@@ -40,6 +40,7 @@ struct Variant {
   int threads = 1;
   Floats sinks = {};
   std::int64_t max_context = 1024;
+  Rounding shift = rounding;
 };
 
 GqaAttention make(const GqaShape& shape, const Variant& variant) {
@@ -50,6 +51,7 @@ GqaAttention make(const GqaShape& shape, const Variant& variant) {
                        .cache = variant.cache,
                        .sinks = variant.sinks,
                        .rounding = variant.rounding,
+                       .shift = variant.shift,
                        .max_context = variant.max_context});
 }
 
@@ -141,13 +143,16 @@ TEST(GqaAttention, MatchesTheOracleOnEveryTier) {
     }
 }
 
+constexpr std::pair<Rounding, Rounding> roundings[] = {
+    {Rounding::none, Rounding::none}, {Rounding::bf16, Rounding::bf16}, {Rounding::bf16, Rounding::none}};
+
 TEST(GqaAttention, SameBitsOnEveryTierAndThreadCount) {
   test::Random random(2);
   for (const GqaShape& shape : shapes)
-    for (Rounding rounding : {Rounding::none, Rounding::bf16})
+    for (const auto& [rounding, shift] : roundings)
       for (Dtype dtype : {Dtype::bf16, Dtype::f32}) {
         const Sequence sequence = random_sequence(random, shape, 70);
-        Variant variant{.rounding = rounding, .cache = dtype, .sinks = random.normals(shape.heads)};
+        Variant variant{.rounding = rounding, .cache = dtype, .sinks = random.normals(shape.heads), .shift = shift};
         const Floats want = run(shape, variant, sequence);
         for (Isa isa : test::present_tiers()) {
           variant.isa = isa;
@@ -254,12 +259,16 @@ TEST(GqaAttention, RoundsEachStepInHf) {
     score[j] = r(r(dot) * scale);
   }
   const float most = std::max({score[0], score[1], sink});
-  const float p0 = std::exp(r(score[0] - most)), p1 = std::exp(r(score[1] - most)), ps = std::exp(r(sink - most));
-  const float w0 = r(p0 / (p0 + p1 + ps)), w1 = r(p1 / (p0 + p1 + ps));
-  for (Isa isa : test::present_tiers()) {
-    const Floats out = run(shape, {.isa = isa, .rounding = Rounding::bf16, .sinks = {sink}}, sequence);
-    EXPECT_EQ(out[2], r(w0 * sequence.v[0] + w1 * sequence.v[2]));
-    EXPECT_EQ(out[3], r(w0 * sequence.v[1] + w1 * sequence.v[3]));
+  for (Rounding shift : {Rounding::bf16, Rounding::none}) {
+    const auto weight = [&](float x) { return std::exp(shift == Rounding::bf16 ? r(x - most) : x - most); };
+    const float p0 = weight(score[0]), p1 = weight(score[1]), sum = p0 + p1 + weight(sink);
+    const float w0 = r(p0 / sum), w1 = r(p1 / sum);
+    for (Isa isa : test::present_tiers()) {
+      const Floats out =
+          run(shape, {.isa = isa, .rounding = Rounding::bf16, .sinks = {sink}, .shift = shift}, sequence);
+      EXPECT_EQ(out[2], r(w0 * sequence.v[0] + w1 * sequence.v[2]));
+      EXPECT_EQ(out[3], r(w0 * sequence.v[1] + w1 * sequence.v[3]));
+    }
   }
 }
 
