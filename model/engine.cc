@@ -9,6 +9,7 @@
 #include "loader/tokenizer.h"
 #include "loader/weight_store.h"
 #include "model/blocks.h"
+#include "model/config_reader.h"
 #include "model/family.h"
 #include "ops/isa.h"
 #include "runtime/error.h"
@@ -22,8 +23,12 @@ namespace {
 ModelConfig read_config(const Checkpoint& checkpoint, const EngineOptions& options, const Family*& family) {
   const std::string file = checkpoint.path() + "/config.json";
   require(checkpoint.has_config(), Errc::not_found, "{}: no such file; a model folder needs one", file);
-  family = &family_of(checkpoint.config_text(), file);
+  family = &family_of(checkpoint.config_text(), file, &checkpoint);
   ModelConfig config = family->parse_config(checkpoint.config_text(), file);
+  if (!is_named(*family, config.architecture, config.model_type))
+    config.warnings.push_back(
+        fmt::format("{}: architecture \"{}\" with model_type \"{}\", but the tensors are those of {}", file,
+                    shown(config.architecture), shown(config.model_type), family->name));
   require(options.window >= 0, Errc::bad_argument, "window is {}, expected 1 or more visible keys", options.window);
   for (LayerSpec& layer : config.layers)
     if (options.window > 0 && layer.attention == AttentionKind::sliding) layer.window = options.window;
@@ -197,6 +202,9 @@ std::int64_t Engine::context() const noexcept {
 }
 std::int64_t Engine::chunk() const noexcept {
   return state_->chunk;
+}
+const std::vector<std::string>& Engine::warnings() const noexcept {
+  return state_->config.warnings;
 }
 const std::vector<std::int32_t>& Engine::stop_ids() const noexcept {
   return state_->stop_ids;

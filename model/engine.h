@@ -74,6 +74,8 @@ class Engine {
   bool has_tokenizer() const noexcept;
   // Ids that end a generation: generation_config.json, config.json and the tokens that end a turn by name.
   const std::vector<std::int32_t>& stop_ids() const noexcept;
+  // What an application should tell its user: each a sentence naming the file, what is odd and what was assumed.
+  const std::vector<std::string>& warnings() const noexcept;
   // Tensors of the checkpoint that the model does not use (multi-token-prediction layers, other towers).
   std::vector<std::string> unused_tensors() const;
 

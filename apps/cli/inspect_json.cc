@@ -25,6 +25,7 @@ Json layer_json(const LayerSpec& layer) {
           {"qk_dim", layer.qk_dim},
           {"v_dim", layer.v_dim},
           {"window", layer.window},
+          {"qk_norm", layer.qk_norm},
           {"sinks", layer.sinks},
           {"rope", rope_json(layer.rope)},
           {"mlp", layer.moe ? "experts" : "dense"},
@@ -70,7 +71,8 @@ Json engine_json(const Engine& engine) {
           {"threads", engine.parallel().threads()},
           {"isa", name_of(active_isa())},
           {"kernels", kernels},
-          {"unused_tensors", engine.unused_tensors()}};
+          {"unused_tensors", engine.unused_tensors()},
+          {"warnings", engine.warnings()}};
 }
 
 Json files_json(const Checkpoint& checkpoint, bool list_tensors) {

@@ -26,16 +26,17 @@ std::string rope_text(const RopeSpec& rope) {
 
 std::string layer_text(const LayerSpec& layer) {
   const std::string window = layer.window > 0 ? std::to_string(layer.window) : "all";
-  return fmt::format("{:<8} {:>5} {:>8} {:>6} {:>5} {:>6}  {:<5}  {:<26} {} {}",
+  return fmt::format("{:<8} {:>5} {:>8} {:>6} {:>5} {:>6}  {:<7}  {:<5}  {:<26} {} {}",
                      layer.attention == AttentionKind::sliding ? "sliding" : "full", layer.heads, layer.kv_heads,
-                     layer.qk_dim, layer.v_dim, window, layer.sinks ? "yes" : "no", rope_text(layer.rope),
-                     layer.moe ? "experts of" : "dense", layer.width);
+                     layer.qk_dim, layer.v_dim, window, layer.qk_norm ? "yes" : "no", layer.sinks ? "yes" : "no",
+                     rope_text(layer.rope), layer.moe ? "experts of" : "dense", layer.width);
 }
 
 // Runs of equal layers on one line each.
 std::string layer_table(const std::vector<LayerSpec>& layers) {
-  std::string text = fmt::format("{:<9} {:<8} {:>5} {:>8} {:>6} {:>5} {:>6}  {:<5}  {:<26} {}\n", "layers", "attention",
-                                 "heads", "kv heads", "qk dim", "v dim", "window", "sinks", "rope", "mlp");
+  std::string text =
+      fmt::format("{:<9} {:<8} {:>5} {:>8} {:>6} {:>5} {:>6}  {:<7}  {:<5}  {:<26} {}\n", "layers", "attention",
+                  "heads", "kv heads", "qk dim", "v dim", "window", "qk norm", "sinks", "rope", "mlp");
   for (std::size_t begin = 0, end; begin < layers.size(); begin = end) {
     const std::string line = layer_text(layers[begin]);
     end = begin + 1;
@@ -118,6 +119,12 @@ std::string unused_text(const Engine& engine) {
   return text + (unused.size() > 1 ? " and " + printable(unused.back()) : "") + "\n";
 }
 
+std::string warnings_text(const Engine& engine) {
+  std::string text;
+  for (const std::string& warning : engine.warnings()) text += fmt::format("warning   {}\n", printable(warning));
+  return text;
+}
+
 std::string tensors_text(const Checkpoint& checkpoint) {
   std::string text = "\n";
   for (const auto& file : checkpoint.files()) {
@@ -144,7 +151,8 @@ std::string inspection_text(const Inspection& inspection) {
   std::string text = files_text(inspection);
   if (inspection.engine) {
     const Engine& engine = *inspection.engine;
-    text += config_text(engine) + memory_text(engine) + kernels_text(engine) + unused_text(engine);
+    text +=
+        config_text(engine) + memory_text(engine) + kernels_text(engine) + unused_text(engine) + warnings_text(engine);
   }
   if (inspection.list_tensors || !inspection.checkpoint().has_config()) text += tensors_text(inspection.checkpoint());
   if (inspection.findings) text += findings_text(*inspection.findings);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "apps/common/demo_model.h"
+#include "apps/common/output.h"
 #include "apps/common/progress.h"
 #include "loader/checkpoint.h"
 #include "ops/isa.h"
@@ -88,9 +89,15 @@ std::unique_ptr<Engine> open_engine(const EngineFlags& flags) {
   apply_isa(flags);
   const std::filesystem::path folder = model_folder(flags.model);
   EngineOptions options = engine_options(flags);
-  ProgressBar bar("Loading");
-  options.progress = [&bar](std::uint64_t done, std::uint64_t total) { bar.update(done, total); };
-  return Engine::open(folder, options);
+  std::unique_ptr<Engine> engine;
+  {
+    ProgressBar bar("Loading");
+    options.progress = [&bar](std::uint64_t done, std::uint64_t total) { bar.update(done, total); };
+    engine = Engine::open(folder, options);
+  }
+  for (const std::string& warning : engine->warnings())
+    print_note(fmt::format("millrace: warning: {}\n", printable(warning)));
+  return engine;
 }
 
 std::string model_name(const Engine& engine) {

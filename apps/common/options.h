@@ -36,7 +36,7 @@ EngineOptions engine_options(const EngineFlags& flags);
 // --isa, for the whole process. Throws Error(unsupported).
 void apply_isa(const EngineFlags& flags);
 
-// Applies --isa and opens the engine, with a progress bar.
+// Applies --isa and opens the engine, with a progress bar; what the engine warns of goes to standard error.
 std::unique_ptr<Engine> open_engine(const EngineFlags& flags);
 
 // The folder's own name, which is what a model is called.

@@ -31,16 +31,15 @@ struct Folder : test::TempFolder {
   }
 };
 
-TEST(Checkpoint, CanonicalNames) {
-  EXPECT_EQ(canonical_name("model.norm.weight"), "norm.weight");
-  EXPECT_EQ(canonical_name("norm.weight"), "norm.weight");
-  EXPECT_EQ(canonical_name("lm_head.weight"), "lm_head.weight");
-  EXPECT_EQ(canonical_name("model.layers.3.self_attn.sinks"), "layers.3.self_attn.attention_sink_bias");
-  EXPECT_EQ(canonical_name("layers.3.self_attn.attention_sink_bias"), "layers.3.self_attn.attention_sink_bias");
-  EXPECT_EQ(canonical_name("my.model.weight"), "my.model.weight");
-  EXPECT_EQ(canonical_name(""), "");
-  EXPECT_EQ(file_spelling("layers.0.mlp.gate.weight"), "model.layers.0.mlp.gate.weight");
-  EXPECT_EQ(file_spelling("lm_head.weight"), "lm_head.weight");
+TEST(Checkpoint, MissingTensorsAreNamedAsTheFilesSpell) {
+  const Folder folder;
+  folder.shard("model.safetensors", {"model.layers.0.block_sparse_moe.experts.0.w1.weight"});
+  const Checkpoint checkpoint = Checkpoint::open(folder.path());
+  const auto missing = [&] {
+    checkpoint.demand("layers.0.mlp.experts.1.gate_proj.weight", std::vector<std::int64_t>{1});
+  };
+  EXPECT_THAT(test::error_of(Errc::not_found, missing),
+              HasSubstr("model.layers.0.block_sparse_moe.experts.1.w1.weight"));
 }
 
 TEST(Checkpoint, WithoutAnIndexEveryModelFileCounts) {

@@ -20,11 +20,19 @@ inline std::string golden_text(const std::string& path) {
   return file_text(std::string(MILLRACE_GOLDEN_DIR) + "/" + path);
 }
 
-// golden/configs/mimo-<name>.json with the keys of `changes` replaced, and dropped where the change is null.
-inline std::string mimo_config(const std::string& name, const char* changes = "{}") {
-  nlohmann::json config = nlohmann::json::parse(golden_text("configs/mimo-" + name + ".json"));
+// golden/configs/<file>.json with the keys of `changes` replaced, and dropped where the change is null.
+inline std::string changed_config(const std::string& file, const char* changes) {
+  nlohmann::json config = nlohmann::json::parse(golden_text("configs/" + file + ".json"));
   config.merge_patch(nlohmann::json::parse(changes));
   return config.dump();
+}
+
+inline std::string mimo_config(const std::string& name, const char* changes = "{}") {
+  return changed_config("mimo-" + name, changes);
+}
+
+inline std::string minimax_config(const std::string& name, const char* changes = "{}") {
+  return changed_config("minimax-" + name, changes);
 }
 
 }  // namespace millrace

@@ -32,16 +32,20 @@ std::string lower(std::string text) {
   return text;
 }
 
-TEST(Family, FindsBothArchitectures) {
+TEST(Family, IsFoundByEitherName) {
   EXPECT_EQ(family_of(mimo_config("basic"), "config.json").name, "mimo_v2_flash");
   EXPECT_EQ(family_of(mimo_config("fused-qkv"), "config.json").name, "mimo_v2_flash");
   EXPECT_EQ(family_of(R"({"model_type": "mimo_v2"})", "config.json").name, "mimo_v2_flash");
   EXPECT_EQ(family_of(R"({"architectures": ["MiMoV2ForCausalLM"]})", "config.json").name, "mimo_v2_flash");
+  EXPECT_EQ(family_of(R"({"architectures": ["MiniMaxM2ForCausalLM"]})", "config.json").name, "minimax_m2");
+  EXPECT_EQ(family_of(R"({"model_type": "minimax_m2"})", "config.json").name, "minimax_m2");
 }
 
 TEST(Family, UnknownNamesAreQuoted) {
   EXPECT_THAT(error_of(R"({"architectures": ["MiMoV2ForCausalLM"], "model_type": "llama"})"),
               AllOf(HasSubstr("MiMoV2ForCausalLM"), HasSubstr("llama")));
+  EXPECT_THAT(error_of(R"({"architectures": ["MiniMaxM3ForCausalLM"], "model_type": "minimax_m3"})"),
+              AllOf(HasSubstr("minimax_m3"), HasSubstr("MiniMaxM2ForCausalLM")));
   EXPECT_THAT(error_of("{}"), HasSubstr("neither architectures nor model_type"));
   EXPECT_THAT(error_of(R"({"architectures": "MiMoV2ForCausalLM"})"), HasSubstr("expected a list"));
 }

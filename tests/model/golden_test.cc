@@ -94,26 +94,28 @@ TEST_P(ModelGolden, Hf) {
   expect_greedy_ids(*engine, GetParam());
 }
 
+std::string test_name(const testing::TestParamInfo<std::string>& chosen) {
+  std::string name = chosen.param;
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+}
+
 INSTANTIATE_TEST_SUITE_P(MiMoV2Flash, ModelGolden,
                          testing::Values("mimo-basic", "mimo-gate-bf16", "mimo-groups", "mimo-odd", "mimo-segmented",
                                          "mimo-sharded", "mimo-t5", "mimo-yarn"),
-                         [](const auto& param_info) {
-                           std::string name = param_info.param;
-                           std::replace(name.begin(), name.end(), '-', '_');
-                           return name;
-                         });
+                         test_name);
+INSTANTIATE_TEST_SUITE_P(MiniMaxM2, ModelGolden, testing::Values("minimax-basic", "minimax-odd", "minimax-t5"),
+                         test_name);
 
-TEST(ModelGoldenVariants, FarPositions) {
-  compare(*open("mimo-basic", Numerics::f32), models + "mimo-basic/golden/positions.safetensors", 1e-5);
+class BasicGolden : public testing::TestWithParam<std::string> {};
+
+TEST_P(BasicGolden, FarPositions) {
+  compare(*open(GetParam(), Numerics::f32), models + GetParam() + "/golden/positions.safetensors", 1e-5);
 }
 
-TEST(ModelGoldenVariants, OneVisibleKeyLess) {
-  compare(*open("mimo-basic", Numerics::f32, 8), models + "mimo-basic/golden/window8.safetensors", 1e-5);
-}
-
-TEST(ModelGoldenVariants, CachedCalls) {
-  const auto engine = open("mimo-basic", Numerics::f32);
-  const test::Golden golden = test::read_golden(models + "mimo-basic/golden/chunked.safetensors");
+TEST_P(BasicGolden, CachedCalls) {
+  const auto engine = open(GetParam(), Numerics::f32);
+  const test::Golden golden = test::read_golden(models + GetParam() + "/golden/chunked.safetensors");
   Session session(*engine);
   test::Recorder recorder;
   std::size_t done = 0;
@@ -123,6 +125,12 @@ TEST(ModelGoldenVariants, CachedCalls) {
     done += rows;
   }
   EXPECT_LE(test::relative_error(golden, "logits", recorder), 1e-5);
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, BasicGolden, testing::Values("mimo-basic", "minimax-basic"), test_name);
+
+TEST(ModelGoldenVariants, OneVisibleKeyLess) {
+  compare(*open("mimo-basic", Numerics::f32, 8), models + "mimo-basic/golden/window8.safetensors", 1e-5);
 }
 
 }  // namespace

@@ -61,8 +61,9 @@ std::string name_of_case(const testing::TestParamInfo<SameBits::ParamType>& chos
   return std::string(std::get<0>(chosen.param)) + "_" + names.at(static_cast<std::size_t>(std::get<1>(chosen.param)));
 }
 
-INSTANTIATE_TEST_SUITE_P(MiMoV2Flash, SameBits,
-                         testing::Combine(testing::Values("mimo_basic", "mimo_odd", "mimo_segmented", "mimo_groups"),
+INSTANTIATE_TEST_SUITE_P(Families, SameBits,
+                         testing::Combine(testing::Values("mimo_basic", "mimo_odd", "mimo_segmented", "mimo_groups",
+                                                          "minimax_basic", "minimax_odd"),
                                           testing::Values(Numerics::fast, Numerics::hf, Numerics::f32)),
                          name_of_case);
 

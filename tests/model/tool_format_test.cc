@@ -16,7 +16,7 @@ auto is_element(const char* name, const char* body) {
 }
 
 TEST(ToolFormat, EveryFamilyHasOne) {
-  for (const Family& family : families()) ASSERT_NE(family.tool_format, nullptr) << family.name;
+  for (const Family* family : families()) ASSERT_NE(family->tool_format, nullptr) << family->name;
 }
 
 TEST(ToolFormat, FindsWholeCalls) {

@@ -12,7 +12,8 @@ import struct
 import sys
 from pathlib import Path
 
-ROWS = [0, 1, 7, 8, 9, 10, 25, 39]      # the edges of a window of 8 or 9 keys, the start, the middle and the end
+WINDOW_ROWS = [0, 1, 7, 8, 9, 10, 25, 39]   # the edges of a window of 8 or 9 keys, the start, the middle and the end
+FULL_ROWS = [0, 1, 10, 39]                  # where every row sees all keys
 GOLDENS = ["f32", "bf16", "positions", "window8", "chunked"]
 KEEP_MTP = {"mimo-basic", "mimo-sharded"}
 
@@ -38,16 +39,16 @@ def write(path, metadata, tensors):
     path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(data for _, (_, _, data) in ordered))
 
 
-def pick(dtype, shape, data):
-    row, rows = len(data) // shape[0], [r for r in ROWS if r < shape[0]]
+def pick(rows, dtype, shape, data):
+    row, rows = len(data) // shape[0], [r for r in rows if r < shape[0]]
     return dtype, [len(rows), *shape[1:]], b"".join(data[r * row:(r + 1) * row] for r in rows)
 
 
-def reduce_golden(source, target, keep_mtp):
+def reduce_golden(source, target, rows, keep_mtp):
     metadata, tensors = read(source)
-    kept = {name: tensor if name in ("tokens", "positions") else pick(*tensor)
+    kept = {name: tensor if name in ("tokens", "positions") else pick(rows, *tensor)
             for name, tensor in tensors.items() if keep_mtp or not name.startswith("mtp.")}
-    kept["rows"] = ("I32", [len(ROWS)], struct.pack(f"<{len(ROWS)}i", *ROWS))
+    kept["rows"] = ("I32", [len(rows)], struct.pack(f"<{len(rows)}i", *rows))
     write(target, metadata, kept)
 
 
@@ -67,10 +68,11 @@ def main(fixtures, out, names):
         source, target = Path(fixtures) / name, Path(out) / name
         (target / "golden").mkdir(parents=True, exist_ok=True)
         copy_model(source, target, name in KEEP_MTP)
+        rows = FULL_ROWS if name.startswith("minimax") else WINDOW_ROWS
         for golden in GOLDENS:
             if (source / "golden" / f"{golden}.safetensors").exists():
                 reduce_golden(source / "golden" / f"{golden}.safetensors", target / "golden" / f"{golden}.safetensors",
-                              name in KEEP_MTP)
+                              rows, name in KEEP_MTP)
         shutil.copyfile(source / "golden" / "greedy.json", target / "golden" / "greedy.json")
 
 
