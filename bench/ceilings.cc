@@ -88,7 +88,8 @@ void compare(const std::string& title, const std::string& unit, std::vector<Cont
 // A weight over the first `outputs` rows of the memory, rows of x and room for everything else.
 class Product {
  public:
-  Product(const Buffer& memory, LinearFormat format, std::int64_t outputs, std::int64_t rows, int threads)
+  Product(const Buffer& memory, const std::uint8_t* small_codes, LinearFormat format, std::int64_t outputs,
+          std::int64_t rows, int threads)
       : rows_(rows),
         scales_(static_cast<std::size_t>((outputs + 127) / 128 * (inputs / 128)), 0.01f),
         packed_(packed_bytes(rows, inputs), "inputs"),
@@ -101,7 +102,8 @@ class Product {
                 .inputs = inputs,
                 .scale_columns = inputs / 128,
                 .segment_rows = outputs,
-                .skipped_rows = 0} {
+                .skipped_rows = 0,
+                .small_codes = small_codes} {
     const std::vector<float> x(static_cast<std::size_t>(rows * inputs), 0.37f);
     pack_bf16_kernel.best()(x.data(), rows, inputs, reinterpret_cast<std::uint16_t*>(packed_.data()));
   }
@@ -127,6 +129,15 @@ class Product {
   LinearWeight weight_;
 };
 
+// BlockScales::small_codes of the memory seen as rows of codes.
+std::vector<std::uint8_t> small_codes_of(const Buffer& memory) {
+  std::vector<std::uint8_t> marks(memory.bytes() / 128 / 8);
+  for (std::size_t i = 0; i < memory.bytes(); ++i)
+    if ((static_cast<unsigned>(memory.data()[i]) & 0x78u) == 0)
+      marks[i / 1024] |= static_cast<std::uint8_t>(1u << i / 128 % 8);
+  return marks;
+}
+
 // Bytes that are ordinary both as FP8 codes and as halves of bf16; one code in 8192 is an E4M3 subnormal.
 void fill(Buffer& memory) {
   auto* bytes = reinterpret_cast<std::uint8_t*>(memory.data());
@@ -138,12 +149,13 @@ void fill(Buffer& memory) {
   }
 }
 
-void decode_speed(const Buffer& memory, int threads) {
+void decode_speed(const Buffer& memory, const std::uint8_t* small_codes, int threads) {
   const Parallel parallel(threads);
   volatile std::int32_t sink = 0;
-  Product fp8(memory, LinearFormat::f8_e4m3, memory_bytes / inputs, 1, threads);
-  Product bf16(memory, LinearFormat::bf16, memory_bytes / inputs / 2, 1, threads);
-  LinearFn* kernel = linear_bf16_kernel.best();
+  Product fp8(memory, small_codes, LinearFormat::f8_e4m3, memory_bytes / inputs, 1, threads);
+  Product bf16(memory, small_codes, LinearFormat::bf16, memory_bytes / inputs / 2, 1, threads);
+  LinearFn* const pairs = linear_bf16_kernel.best();
+  LinearFn* const widened = linear_bf16_widened_kernel.best();
   const double work = static_cast<double>(memory_bytes);
   compare(fmt::format("1 row, weights of 1 GiB from memory, {} thread(s)", threads), "GB/s",
           {{"prefetched read", work,
@@ -152,8 +164,11 @@ void decode_speed(const Buffer& memory, int threads) {
                 sink = read_stream.best()(memory.data() + begin, end - begin);
               });
             }},
-           {"fp8", work, [&] { return fp8.seconds(parallel, kernel); }},
-           {"bf16", work, [&] { return bf16.seconds(parallel, kernel); }}});
+           {"fp8", work, [&] { return fp8.seconds(parallel, pairs); }},
+           {"fp8 by fp32 fma", work, [&] { return fp8.seconds(parallel, widened); }},
+           {"bf16", work, [&] { return bf16.seconds(parallel, pairs); }},
+           {"bf16 by fp32 fma", work, [&] { return bf16.seconds(parallel, widened); }}});
+  fmt::print("  few rows use {}\n", best_linear_bf16(1) == pairs ? "the former" : "fp32 fma");
 }
 
 // Each thread multiplies its share of the outputs by itself, timed like the kernels.
@@ -174,11 +189,11 @@ double openblas_seconds(const Buffer& memory, int threads) {
   });
 }
 
-void prefill_speed(const Buffer& memory, int threads) {
+void prefill_speed(const Buffer& memory, const std::uint8_t* small_codes, int threads) {
   const Parallel parallel(threads);
   volatile float sink = 0;
-  Product fp8(memory, LinearFormat::f8_e4m3, prefill_outputs, prefill_rows, threads);
-  Product bf16(memory, LinearFormat::bf16, prefill_outputs, prefill_rows, threads);
+  Product fp8(memory, small_codes, LinearFormat::f8_e4m3, prefill_outputs, prefill_rows, threads);
+  Product bf16(memory, small_codes, LinearFormat::bf16, prefill_outputs, prefill_rows, threads);
   const double work = 2.0 * prefill_rows * prefill_outputs * inputs;
   const auto peak = [&](PeakFn* loop, double flops) {
     const auto steps = static_cast<std::int64_t>(work / 4 / flops / threads);
@@ -209,9 +224,10 @@ int run() {
   }
   Buffer memory(static_cast<std::size_t>(memory_bytes), "weights");
   fill(memory);
+  const std::vector<std::uint8_t> small_codes = small_codes_of(memory);
   for (int threads : {1, 2}) {
-    decode_speed(memory, threads);
-    prefill_speed(memory, threads);
+    decode_speed(memory, small_codes.data(), threads);
+    prefill_speed(memory, small_codes.data(), threads);
   }
   return 0;
 }

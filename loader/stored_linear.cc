@@ -57,17 +57,31 @@ void check_codes(const StoredLinear& stored, std::span<const std::byte> data) {
          stored.weight.entry->name, at / stored.in, at % stored.in);
 }
 
-BlockScales load_scales(const StoredLinear& stored, Buffer& memory) {
+// Scales to the front of `memory`, which keeps `more` bytes behind them.
+BlockScales load_scales(const StoredLinear& stored, Buffer& memory, std::size_t more = 0) {
   const TensorEntry& entry = *stored.scale.entry;
   const std::span<const std::byte> data = stored.scale.file->read(entry);
   const std::int64_t count = stored.grid.rows * stored.grid.columns;
-  memory = Buffer(static_cast<std::size_t>(count) * sizeof(float), "block scales");
+  memory = Buffer(static_cast<std::size_t>(count) * sizeof(float) + more, "block scales");
   auto* scales = reinterpret_cast<float*>(memory.data());
   const std::int64_t bad = convert_scales(entry.dtype, data, scales);
   if (bad >= 0)
     fail(Errc::bad_file, "{}: tensor {}: the scale at row {}, column {} is {}", stored.scale.file->path(), entry.name,
          bad / stored.grid.columns, bad % stored.grid.columns, scales[bad]);
   return {.data = scales, .columns = stored.grid.columns, .segment_rows = stored.out / stored.grid.segments};
+}
+
+// What kernels need beside the codes.
+BlockScales scales_and_marks(const StoredLinear& stored, std::span<const std::byte> data, const Parallel* parallel,
+                             Buffer& memory) {
+  const std::int64_t mark_bytes = stored.out * ((stored.grid.columns + 7) / 8);
+  BlockScales scales = load_scales(stored, memory, static_cast<std::size_t>(mark_bytes));
+  auto* marks = reinterpret_cast<std::uint8_t*>(memory.data()) + memory.bytes() - mark_bytes;
+  const auto* codes = reinterpret_cast<const std::uint8_t*>(data.data());
+  for_rows(parallel, stored.out,
+           [&](std::int64_t begin, std::int64_t end) { mark_small_codes(codes, stored.in, begin, end, marks); });
+  scales.small_codes = marks;
+  return scales;
 }
 
 void dequantize(const StoredLinear& stored, std::span<const std::byte> data, const Parallel* parallel,
@@ -146,7 +160,7 @@ LoadedLinear load_linear(const StoredLinear& stored, const WeightOptions& option
   if (dtype == Dtype::f8_e4m3) check_codes(stored, data);
   BlockScales scales;
   if (form == Form::in_place_scaled)
-    scales = load_scales(stored, loaded.scales);
+    scales = scales_and_marks(stored, data, options.parallel, loaded.scales);
   else if (form == Form::dequantized)
     dequantize(stored, data, options.parallel, loaded);
   else if (!used_in_place(form))

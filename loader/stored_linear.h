@@ -34,7 +34,7 @@ void require_float(const StoredTensor& stored);
 
 struct LoadedLinear {
   Tensor tensor;          // views `memory` or the mapped file
-  Buffer memory, scales;  // owned; empty where the file's bytes serve
+  Buffer memory, scales;  // owned; empty where the file's bytes serve; scales and what else BlockScales points to
 };
 
 // Reads, checks and converts:

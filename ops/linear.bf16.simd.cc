@@ -1,4 +1,5 @@
 #include "ops/linear.simd.h"
+#include "ops/widened_mul.simd.h"
 
 namespace millrace::MILLRACE_ISA {
 namespace {
@@ -44,6 +45,10 @@ struct PairMul {
 
 void linear_bf16(const LinearCall& call) noexcept {
   multiply<PairMul>(call);
+}
+
+void linear_bf16_widened(const LinearCall& call) noexcept {
+  multiply<WidenedMul>(call);
 }
 
 }  // namespace millrace::MILLRACE_ISA

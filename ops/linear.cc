@@ -8,8 +8,7 @@
 namespace millrace {
 namespace {
 
-constexpr std::int64_t serial_rows = 4;  // so few are packed by the calling thread
-constexpr std::int64_t many_rows = 64;
+constexpr std::int64_t serial_rows = 4;    // so few are packed by the calling thread
 constexpr std::int64_t output_grain = 16;  // outputs of a task: whole cache lines of y
 
 std::size_t packed_total(std::int64_t rows, std::int64_t inputs, Compute compute) {
@@ -52,14 +51,15 @@ LinearWeight linear_weight(const Tensor& weight, Compute compute) {
           .inputs = weight.dim(1),
           .scale_columns = scales.columns,
           .segment_rows = scales.segment_rows,
-          .skipped_rows = scales.skipped_rows};
+          .skipped_rows = scales.skipped_rows,
+          .small_codes = scales.small_codes};
 }
 
 Linear::Linear(const Tensor& weight, LinearOptions options)
     : weight_(linear_weight(weight, options.compute)), options_(std::move(options)) {
   require(options_.bias.empty() || std::ssize(options_.bias) == weight_.outputs, Errc::bad_argument,
           "linear: a bias of {} elements for a weight {}", options_.bias.size(), shape_text(weight.shape()));
-  if (options_.compute == Compute::bf16) best_linear_bf16(many_rows);  // measures now, so that no step has to
+  if (options_.compute == Compute::bf16) best_linear_bf16(1);  // measures now, so that no step has to
 }
 
 void Linear::run(const StepContext& context) const {

@@ -18,7 +18,8 @@ namespace {
 // Asks for the line of the weight stream that is far ahead to come to the second-level cache, and for the one that is
 // near to come to the first: the processor's own prefetcher stops at every page. Distances chosen by measurement.
 inline constexpr std::int64_t near_bytes = 1024, far_bytes = 8192;
-inline void prefetch_stream(const void* at) noexcept {
+// Always inlined: GCC 12 takes a function that only prefetches for one without effect and drops its calls.
+[[gnu::always_inline]] inline void prefetch_stream(const void* at) noexcept {
   _mm_prefetch(static_cast<const char*>(at) + far_bytes, _MM_HINT_T1);
   _mm_prefetch(static_cast<const char*>(at) + near_bytes, _MM_HINT_T0);
 }
@@ -28,12 +29,21 @@ struct Fp8Row {
   using Code = std::uint8_t;
   const Code* codes;
   const BlockTables* tables;  // one per block
-  Unpacked unpack(const Code* at, std::int64_t block) const noexcept { return unpack_fp8(at, tables[block]); }
+  const std::uint8_t* small;  // BlockScales::small_codes of the row, or null
+  unsigned small_marks(std::int64_t byte) const noexcept { return small == nullptr ? 0xffu : small[byte]; }
+  template <bool with_small>
+  Unpacked unpack(const Code* at, std::int64_t block) const noexcept {
+    return unpack_fp8<with_small>(at, tables[block]);
+  }
 };
 struct Bf16Row {
   using Code = std::uint16_t;
   const Code* codes;
-  Unpacked unpack(const Code* at, std::int64_t) const noexcept { return unpack_bf16(at); }
+  static constexpr unsigned small_marks(std::int64_t) noexcept { return 0; }
+  template <bool>
+  Unpacked unpack(const Code* at, std::int64_t) const noexcept {
+    return unpack_bf16(at);
+  }
 };
 
 // Calls step(unpacked, block, accumulator pair 0 or 1, part) for a whole row, the last block padded with zeros.
@@ -41,23 +51,28 @@ template <class Row, class Step>
 [[gnu::always_inline]] inline void walk(const Row& row, std::int64_t inputs, Step&& step) noexcept {
   using Code = typename Row::Code;
   constexpr std::int64_t line = 64 / static_cast<std::int64_t>(sizeof(Code));
-  const auto one_block = [&](const Code* codes, std::int64_t block) __attribute__((always_inline)) {
+  const auto one_block = [&]<bool with_small>(const Code* codes, std::int64_t block) __attribute__((always_inline)) {
 #pragma GCC unroll 2
     for (int pair = 0; pair < 2; ++pair)
 #pragma GCC unroll 2
       for (int part = 0; part < parts; ++part)
-        step(row.unpack(codes + pair * 64 + part * part_elements, block), block, pair, part);
+        step(row.template unpack<with_small>(codes + pair * 64 + part * part_elements, block), block, pair, part);
   };
   const std::int64_t blocks = inputs / linear_block;
   const Code* codes = row.codes;
-  for (std::int64_t block = 0; block < blocks; ++block, codes += linear_block) {
+  unsigned marks = 0;
+  for (std::int64_t block = 0; block < blocks; ++block, codes += linear_block, marks >>= 1) {
+    if (block % 8 == 0) marks = row.small_marks(block / 8);
     for (std::int64_t i = 0; i < linear_block; i += line) prefetch_stream(codes + i);
-    one_block(codes, block);
+    if ((marks & 1) != 0) [[unlikely]]
+      one_block.template operator()<true>(codes, block);
+    else
+      one_block.template operator()<false>(codes, block);
   }
   if (inputs % linear_block != 0) {
     alignas(64) Code padded[linear_block] = {};
     std::memcpy(padded, codes, static_cast<std::size_t>(inputs % linear_block) * sizeof(Code));
-    one_block(padded, blocks);
+    one_block.template operator()<true>(padded, blocks);
   }
 }
 
@@ -82,13 +97,18 @@ class WeightRows {
       return body(Bf16Row{static_cast<const std::uint16_t*>(weight_.data) + offset});
     const auto* codes = static_cast<const std::uint8_t*>(weight_.data) + offset;
     choose_tables(output);
-    if (regular_) return body(Fp8Row{codes, tables_});
+    if (regular_) return body(Fp8Row{codes, tables_, small_of(output)});
     for (std::int64_t e = 0; e < weight_.inputs; ++e)
       plain_[e] = bf16_from_f32(e4m3_to_f32(codes[e]) * scales_[e / linear_block]);
     body(Bf16Row{plain_});
   }
 
  private:
+  const std::uint8_t* small_of(std::int64_t output) const noexcept {
+    if (weight_.small_codes == nullptr) return nullptr;
+    return weight_.small_codes + output * ((weight_.scale_columns + 7) / 8);
+  }
+
   void choose_tables(std::int64_t output) noexcept {
     const float* scales = weight_.scales_of(output);
     if (scales == scales_) return;

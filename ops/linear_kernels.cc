@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstring>
 
 #include "runtime/bfloat16.h"
 #include "runtime/buffer.h"
@@ -15,6 +16,7 @@ namespace millrace {
 MILLRACE_DECLARE_TIERS(PackBf16Fn, pack_bf16)
 MILLRACE_DECLARE_TIERS(LinearFn, linear_bf16)
 MILLRACE_DECLARE_TIERS(LinearFn, linear_f32)
+MILLRACE_DECLARE_TIERS(LinearFn, linear_bf16_widened)
 
 namespace scalar {
 namespace {
@@ -109,6 +111,12 @@ const Kernel<LinearFn> linear_bf16_kernel = {
      nullptr},
 };
 
+const Kernel<LinearFn> linear_bf16_widened_kernel = {
+    "linear_bf16_widened",
+    {scalar::linear_bf16, MILLRACE_AVX2(linear_bf16), MILLRACE_AVX512(linear_bf16),
+     MILLRACE_AVX512BF16(linear_bf16_widened), nullptr},
+};
+
 const Kernel<LinearFn> linear_f32_kernel = {
     "linear_f32",
     {scalar::linear_f32, MILLRACE_AVX2(linear_f32), MILLRACE_AVX512(linear_f32), nullptr, nullptr},
@@ -116,21 +124,25 @@ const Kernel<LinearFn> linear_f32_kernel = {
 
 namespace {
 
-constexpr std::int64_t few_rows = 4;  // so few are bound by memory and decoding, not by multiplying
+constexpr std::int64_t few_rows = 4;  // so few go through registers
 
-// Seconds of the fastest of several small products.
-double seconds_of(LinearFn* kernel) {
-  constexpr std::int64_t rows = 24, outputs = 64, inputs = 1024;
-  const Buffer weight(outputs * inputs * sizeof(Bfloat16), "weights"), x(packed_bytes(rows, inputs), "inputs");
-  Buffer y(rows * outputs * sizeof(float), "outputs"), scratch(linear_scratch_bytes(inputs), "scratch");
+// Seconds of the fastest of several small products of FP8 weights.
+double seconds_of(LinearFn* kernel, std::int64_t rows) {
+  constexpr std::int64_t outputs = 256, inputs = 1024;
+  Buffer weight(outputs * inputs, "weights"), y(static_cast<std::size_t>(rows * outputs) * sizeof(float), "outputs");
+  const Buffer x(packed_bytes(rows, inputs), "inputs"), small(outputs * inputs / linear_block / 8, "small codes");
+  Buffer scratch(linear_scratch_bytes(inputs), "scratch");
+  std::memset(weight.data(), 0x38, weight.bytes());
+  constexpr float scales[inputs / linear_block] = {1, 1, 1, 1, 1, 1, 1, 1};
   const LinearCall call{.weight = {.data = weight.data(),
-                                   .scales = nullptr,
-                                   .format = LinearFormat::bf16,
+                                   .scales = scales,
+                                   .format = LinearFormat::f8_e4m3,
                                    .outputs = outputs,
                                    .inputs = inputs,
-                                   .scale_columns = 0,
-                                   .segment_rows = 0,
-                                   .skipped_rows = 0},
+                                   .scale_columns = inputs / linear_block,
+                                   .segment_rows = outputs,
+                                   .skipped_rows = 0,
+                                   .small_codes = reinterpret_cast<const std::uint8_t*>(small.data())},
                         .x = x.data(),
                         .x_rows = nullptr,
                         .rows = rows,
@@ -149,14 +161,20 @@ double seconds_of(LinearFn* kernel) {
   return best;
 }
 
+LinearFn* faster_of(LinearFn* a, LinearFn* b, std::int64_t rows) {
+  return seconds_of(a, rows) < seconds_of(b, rows) ? a : b;
+}
+
 }  // namespace
 
 LinearFn* best_linear_bf16(std::int64_t rows) {
   const Isa isa = active_isa();
-  if (isa < Isa::avx512bf16 || rows <= few_rows) return linear_bf16_kernel.at(isa);
-  static const bool pairs_are_faster =
-      seconds_of(linear_bf16_kernel.at(Isa::avx512bf16)) < seconds_of(linear_bf16_kernel.at(Isa::avx512));
-  return linear_bf16_kernel.at(pairs_are_faster ? isa : Isa::avx512);
+  if (isa < Isa::avx512bf16) return linear_bf16_kernel.at(isa);
+  LinearFn* const pairs = linear_bf16_kernel.at(Isa::avx512bf16);
+  LinearFn* const widened = linear_bf16_widened_kernel.at(Isa::avx512bf16);
+  static LinearFn* const for_few = faster_of(pairs, widened, 1);
+  static LinearFn* const for_many = faster_of(pairs, widened, 24);
+  return rows <= few_rows ? for_few : for_many;
 }
 
 std::size_t linear_scratch_bytes(std::int64_t inputs) noexcept {

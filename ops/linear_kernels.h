@@ -36,9 +36,10 @@ struct LinearWeight {
   const float* scales;  // of f8_e4m3, laid out as BlockScales
   LinearFormat format;
   std::int64_t outputs, inputs;
-  std::int64_t scale_columns;  // blocks per row
-  std::int64_t segment_rows;   // outputs per grid of scales
-  std::int64_t skipped_rows;   // of the first block of such a grid
+  std::int64_t scale_columns;                 // blocks per row
+  std::int64_t segment_rows;                  // outputs per grid of scales
+  std::int64_t skipped_rows;                  // of the first block of such a grid
+  const std::uint8_t* small_codes = nullptr;  // as BlockScales
 
   // The scales of one output: (scale_columns).
   [[gnu::always_inline]] const float* scales_of(std::int64_t output) const noexcept {
@@ -77,10 +78,12 @@ extern const Kernel<PackBf16Fn> pack_bf16_kernel;
 using LinearFn = void(const LinearCall& call) noexcept;
 extern const Kernel<LinearFn> linear_bf16_kernel;  // x is packed; bf16 or f8_e4m3 weights
 extern const Kernel<LinearFn> linear_f32_kernel;   // x is plain; any weight
+// The bits of linear_bf16 by fp32 multiply-adds, where the tier's linear_bf16 uses vdpbf16ps.
+extern const Kernel<LinearFn> linear_bf16_widened_kernel;
 
-// The variant of linear_bf16 to call for so many rows on the active tier. The first call measures for a fraction of a
-// millisecond whether vdpbf16ps or fp32 multiply-adds are faster here (half as fast on some processors, twice on
-// others); the bits are the same.
+// The kernel to call for so many rows on the active tier. The first call measures for a fraction of a millisecond
+// whether vdpbf16ps or fp32 multiply-adds are faster here (half as fast on some processors, twice on others), for few
+// rows and for many; the bits are the same.
 LinearFn* best_linear_bf16(std::int64_t rows);
 
 // Scratch of one kernel call, whatever its tier, rows and range.

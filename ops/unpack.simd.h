@@ -57,6 +57,8 @@ struct alignas(64) BlockTables {
   static constexpr float subnormals[8] = {0, 0x1p-9f, 0x2p-9f, 0x3p-9f, 0x4p-9f, 0x5p-9f, 0x6p-9f, 0x7p-9f};
 };
 
+// Codes of exponent zero are treated apart; `with_small` false says that there are none.
+template <bool with_small>
 inline Unpacked unpack_fp8(const std::uint8_t* codes, const BlockTables& tables) noexcept {
   const Bits code = load_bits(codes);
 #if defined(__AVX512F__)
@@ -73,7 +75,7 @@ inline Unpacked unpack_fp8(const std::uint8_t* codes, const BlockTables& tables)
 #endif
   __m512i low = _mm512_shuffle_epi8(table(tables.low), index);
   __m512i high = _mm512_add_epi8(upper, _mm512_shuffle_epi8(table(tables.high), index));
-  const __mmask64 small = _mm512_testn_epi8_mask(code, _mm512_set1_epi8(0x78));
+  const __mmask64 small = with_small ? _mm512_testn_epi8_mask(code, _mm512_set1_epi8(0x78)) : 0;
   if (small != 0) [[unlikely]] {
     const __m512i sign = _mm512_and_si512(code, _mm512_set1_epi8(-128));
     low = _mm512_mask_shuffle_epi8(low, small, table(tables.small_low), index);
@@ -90,10 +92,13 @@ inline Unpacked unpack_fp8(const std::uint8_t* codes, const BlockTables& tables)
   const __m256i shifted = _mm256_and_si256(_mm256_srli_epi16(code, 4), _mm256_set1_epi8(0x07));
   __m256i low = _mm256_shuffle_epi8(table(tables.low), index);
   __m256i high = _mm256_add_epi8(_mm256_or_si256(sign, shifted), _mm256_shuffle_epi8(table(tables.high), index));
-  const __m256i small = _mm256_cmpeq_epi8(_mm256_and_si256(code, _mm256_set1_epi8(0x78)), _mm256_setzero_si256());
-  if (!_mm256_testz_si256(small, small)) [[unlikely]] {
-    low = _mm256_blendv_epi8(low, _mm256_shuffle_epi8(table(tables.small_low), index), small);
-    high = _mm256_blendv_epi8(high, _mm256_or_si256(sign, _mm256_shuffle_epi8(table(tables.small_high), index)), small);
+  if constexpr (with_small) {
+    const __m256i small = _mm256_cmpeq_epi8(_mm256_and_si256(code, _mm256_set1_epi8(0x78)), _mm256_setzero_si256());
+    if (!_mm256_testz_si256(small, small)) [[unlikely]] {
+      const __m256i small_high = _mm256_or_si256(sign, _mm256_shuffle_epi8(table(tables.small_high), index));
+      low = _mm256_blendv_epi8(low, _mm256_shuffle_epi8(table(tables.small_low), index), small);
+      high = _mm256_blendv_epi8(high, small_high, small);
+    }
   }
   return {_mm256_unpacklo_epi8(low, high), _mm256_unpackhi_epi8(low, high)};
 #endif

@@ -22,6 +22,9 @@ struct BlockScales {
   std::int64_t columns = 0;       // ceil(weight columns / 128)
   std::int64_t segment_rows = 0;  // weight rows per segment
   std::int64_t skipped_rows = 0;  // of a segment's first block, 0 to 127: the segment begins after them
+  // (weight rows, ceil(columns / 8)): bit b % 8 of byte b / 8 of a row tells whether one of its codes in columns
+  // [128 b, 128 b + 128) has exponent zero, which kernels treat apart. Null = not known.
+  const std::uint8_t* small_codes = nullptr;
 
   explicit operator bool() const noexcept { return data != nullptr; }
 

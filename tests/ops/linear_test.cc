@@ -90,6 +90,56 @@ TEST(Linear, Fp8GivesTheBitsOfTheDequantizedWeight) {
     }
 }
 
+// Marks of where codes of exponent zero are change nothing; they are rare here, so that most blocks have none.
+TEST(Linear, Fp8WithMarkedSmallCodes) {
+  test::Random random(7);
+  for (std::int64_t inputs : {128, 1100, 2304})
+    for (std::int64_t rows : {1, 3, 9}) {
+      const std::int64_t outputs = 40;
+      test::Fp8Weight w8(random, outputs, inputs, 20);
+      for (std::uint8_t& code : w8.codes())
+        if ((code & 0x78) == 0 && random.below(300) != 0) code |= 0x20;
+      const auto x = random.normals(rows * inputs);
+      const auto want = run(Isa::scalar, Linear(w8.tensor(), {}), x, rows, outputs);
+      w8.mark_small_codes();
+      const Linear marked(w8.tensor(), {});
+      for (Isa isa : test::present_tiers())
+        test::expect_same_bits(run(isa, marked, x, rows, outputs, 3), want, name_of(isa).data());
+    }
+}
+
+// The two ways of multiplying of a tier that has two, whichever this machine chooses.
+TEST(Linear, WidenedKernelsGiveTheSameBits) {
+  test::Random random(8);
+  const std::int64_t outputs = 37, inputs = 700;
+  test::Fp8Weight w8(random, outputs, inputs);
+  for (std::int64_t rows : {1, 2, 4, 11}) {
+    const auto x = random.normals(rows * inputs);
+    std::vector<std::uint16_t> packed(packed_bytes(rows, inputs) / sizeof(std::uint16_t));
+    pack_bf16_kernel.best()(x.data(), rows, inputs, packed.data());
+    Buffer scratch(linear_scratch_bytes(inputs), "scratch");
+    const auto multiply = [&](LinearFn* kernel) {
+      const FloatMode mode;
+      std::vector<float> y(static_cast<std::size_t>(rows * outputs));
+      kernel({.weight = linear_weight(w8.tensor(), Compute::bf16),
+              .x = packed.data(),
+              .x_rows = nullptr,
+              .rows = rows,
+              .y = y.data(),
+              .y_stride = outputs,
+              .begin = 0,
+              .end = outputs,
+              .scratch = scratch.data()});
+      return y;
+    };
+    const auto want = multiply(linear_bf16_kernel.at(Isa::scalar));
+    for (Isa isa : test::present_tiers()) {
+      test::expect_same_bits(multiply(linear_bf16_kernel.at(isa)), want, name_of(isa).data());
+      test::expect_same_bits(multiply(linear_bf16_widened_kernel.at(isa)), want, name_of(isa).data());
+    }
+  }
+}
+
 // Block scales that a table of bit patterns cannot represent: zero, tiny, huge, negative.
 TEST(Linear, Fp8WithUnusualScales) {
   test::Random random(4);

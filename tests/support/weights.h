@@ -35,7 +35,19 @@ class Fp8Weight {
   std::vector<float>& scales() { return scales_; }
   Tensor tensor() const {
     const std::int64_t shape[] = {outputs_, inputs_};
-    return Tensor(Dtype::f8_e4m3, shape, codes_.data(), {scales_.data(), columns_, segment_rows_, skipped_});
+    return Tensor(
+        Dtype::f8_e4m3, shape, codes_.data(),
+        {scales_.data(), columns_, segment_rows_, skipped_, small_codes_.empty() ? nullptr : small_codes_.data()});
+  }
+  // Gives tensors their BlockScales::small_codes, computed as that says. Codes must not change afterwards.
+  void mark_small_codes() {
+    small_codes_.assign(static_cast<std::size_t>(outputs_ * ((columns_ + 7) / 8)), 0);
+    for (std::int64_t o = 0; o < outputs_; ++o)
+      for (std::int64_t e = 0; e < inputs_; ++e)
+        if (const std::int64_t b = e / BlockScales::block;
+            (codes_[static_cast<std::size_t>(o * inputs_ + e)] & 0x78) == 0)
+          small_codes_[static_cast<std::size_t>(o * ((columns_ + 7) / 8) + b / 8)] |=
+              static_cast<std::uint8_t>(1 << b % 8);
   }
   // code * scale in fp32.
   std::vector<float> values() const {
@@ -51,6 +63,7 @@ class Fp8Weight {
   std::int64_t outputs_, inputs_, segment_rows_, skipped_, columns_ = 0;
   std::vector<std::uint8_t> codes_;
   std::vector<float> scales_;
+  std::vector<std::uint8_t> small_codes_;
 };
 
 inline std::vector<Bfloat16> to_bf16(const std::vector<float>& values) {
