@@ -1,4 +1,5 @@
 #include "apps/common/demo_model.h"
+#include "tests/support/paths.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -31,8 +32,8 @@ class DemoModel : public ::testing::Test {
 };
 
 TEST_F(DemoModel, OfTheSourceTreeTheTestsAreBuiltIn) {
-  const auto found = find_demo_model(fs::path(MILLRACE_SOURCE_DIR) / "build" / "anything" / "apps");
-  EXPECT_EQ(found, fs::path(MILLRACE_SOURCE_DIR) / "apps" / "demo" / "millrace-demo");
+  const auto found = find_demo_model(fs::path(test::source_dir()) / "build" / "anything" / "apps");
+  EXPECT_EQ(found, fs::path(test::source_dir()) / "apps" / "demo" / "millrace-demo");
 }
 
 TEST_F(DemoModel, OfAnInstalledTree) {

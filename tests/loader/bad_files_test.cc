@@ -9,13 +9,14 @@
 #include "loader/safetensors.h"
 #include "loader/weight_store.h"
 #include "runtime/error.h"
+#include "tests/support/paths.h"
 
 namespace millrace {
 namespace {
 
 namespace fs = std::filesystem;
 
-const fs::path folder = fs::path(MILLRACE_GOLDEN_DIR) / "bad";
+const fs::path folder = fs::path(test::golden_dir()) / "bad";
 
 std::string lower(std::string text) {
   std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return std::tolower(c); });

@@ -9,6 +9,7 @@
 
 #include "runtime/error.h"
 #include "tests/support/golden.h"
+#include "tests/support/paths.h"
 #include "tests/support/temp_folder.h"
 
 namespace millrace {
@@ -128,7 +129,7 @@ TEST(Tokenizer, AWordOfAMegabyteTakesNoTime) {
 }
 
 TEST(Tokenizer, TheDemoModelsTokenizer) {
-  const Tokenizer tokenizer = Tokenizer::open(std::filesystem::path(MILLRACE_SOURCE_DIR) / "apps/demo/millrace-demo");
+  const Tokenizer tokenizer = Tokenizer::open(std::filesystem::path(test::source_dir()) / "apps/demo/millrace-demo");
   for (const json& entry : test::read_json(test::golden("demo/tokenizer.json"))) {
     const auto ids = entry["ids"].get<Ids>();
     EXPECT_EQ(tokenizer.encode(entry["text"].get<std::string>()), ids) << entry["text"];

@@ -7,6 +7,7 @@
 
 #include "model/engine.h"
 #include "model/session.h"
+#include "tests/support/paths.h"
 
 namespace {
 
@@ -43,7 +44,7 @@ namespace millrace {
 namespace {
 
 TEST(Allocation, ADecodeStepAllocatesNothing) {
-  const auto engine = Engine::open(std::string(MILLRACE_GOLDEN_DIR) + "/models/mimo-basic", {.threads = 2});
+  const auto engine = Engine::open(test::golden_dir() + "/models/mimo-basic", {.threads = 2});
   for (std::int64_t rows : {1, 4}) {
     Session session(*engine);
     const std::vector<std::int32_t> tokens(static_cast<std::size_t>(rows), 5);

@@ -7,11 +7,12 @@
 
 #include "model/engine.h"
 #include "runtime/error.h"
+#include "tests/support/paths.h"
 
 namespace millrace {
 namespace {
 
-const std::string bad = std::string(MILLRACE_GOLDEN_DIR) + "/bad/";
+const std::string bad = test::golden_dir() + "/bad/";
 
 std::string lower(std::string text) {
   std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return std::tolower(c); });

@@ -7,6 +7,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "tests/support/paths.h"
+
 namespace millrace {
 
 inline std::string file_text(const std::string& path) {
@@ -17,7 +19,7 @@ inline std::string file_text(const std::string& path) {
 
 // The bytes of `path` below tests/golden.
 inline std::string golden_text(const std::string& path) {
-  return file_text(std::string(MILLRACE_GOLDEN_DIR) + "/" + path);
+  return file_text(test::golden_dir() + "/" + path);
 }
 
 // golden/configs/<file>.json with the keys of `changes` replaced, and dropped where the change is null.

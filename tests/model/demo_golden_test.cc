@@ -11,15 +11,16 @@
 #include "model/engine.h"
 #include "model/mtp_layer.h"
 #include "model/session.h"
+#include "tests/support/paths.h"
 #include "tests/support/recorder.h"
 
 namespace millrace {
 namespace {
 
-const std::string goldens = std::string(MILLRACE_GOLDEN_DIR) + "/demo/";
+const std::string goldens = test::golden_dir() + "/demo/";
 
 std::unique_ptr<Engine> demo(Numerics numerics) {
-  return Engine::open(std::string(MILLRACE_SOURCE_DIR) + "/apps/demo/millrace-demo",
+  return Engine::open(test::source_dir() + "/apps/demo/millrace-demo",
                       {.threads = 2, .numerics = numerics, .mtp_layers = 3});
 }
 

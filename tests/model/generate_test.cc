@@ -5,6 +5,7 @@
 
 #include "loader/tokenizer.h"
 #include "tests/support/errors.h"
+#include "tests/support/paths.h"
 
 namespace millrace {
 namespace {
@@ -14,8 +15,7 @@ using testing::HasSubstr;
 class GenerateTest : public testing::Test {
  protected:
   static void SetUpTestSuite() {
-    engine_ =
-        Engine::open(std::string(MILLRACE_SOURCE_DIR) + "/apps/demo/millrace-demo", {.threads = 1, .context = 64});
+    engine_ = Engine::open(test::source_dir() + "/apps/demo/millrace-demo", {.threads = 1, .context = 64});
     prompt_ = engine_->tokenizer().encode("The Fox and the Grapes\n\n");
   }
   static void TearDownTestSuite() { engine_.reset(); }

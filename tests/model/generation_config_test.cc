@@ -5,6 +5,7 @@
 #include <string>
 
 #include "runtime/error.h"
+#include "tests/support/paths.h"
 
 namespace millrace {
 namespace {
@@ -42,7 +43,7 @@ TEST(GenerationConfig, AbsentMeansDefault) {
 }
 
 TEST(GenerationConfig, ReadsTheFolder) {
-  const GenerationConfig generation = read_generation_config(MILLRACE_SOURCE_DIR "/apps/demo/millrace-demo");
+  const GenerationConfig generation = read_generation_config(test::source_dir() + "/apps/demo/millrace-demo");
   EXPECT_EQ(generation.temperature, 0.6f);
   EXPECT_EQ(generation.top_p, 0.9f);
   EXPECT_THAT(generation.eos_ids, ElementsAre(3065, 3063));

@@ -10,12 +10,13 @@
 #include "model/engine.h"
 #include "model/mtp_layer.h"
 #include "model/session.h"
+#include "tests/support/paths.h"
 #include "tests/support/recorder.h"
 
 namespace millrace {
 namespace {
 
-const std::string models = std::string(MILLRACE_GOLDEN_DIR) + "/models/";
+const std::string models = test::golden_dir() + "/models/";
 
 std::unique_ptr<Engine> open(const std::string& name, Numerics numerics, std::int64_t window = 0) {
   return Engine::open(models + name,

@@ -9,6 +9,7 @@
 
 #include "runtime/error.h"
 #include "tests/model/config_text.h"
+#include "tests/support/paths.h"
 
 namespace millrace {
 namespace {
@@ -133,7 +134,7 @@ TEST(MimoConfig, YarnAndLinear) {
 }
 
 TEST(MimoConfig, DemonstrationModel) {
-  const ModelConfig model = parse(file_text(MILLRACE_SOURCE_DIR "/apps/demo/millrace-demo/config.json"));
+  const ModelConfig model = parse(file_text(test::source_dir() + "/apps/demo/millrace-demo/config.json"));
   const std::string full = "full heads 8/2 dims 48/32 rotary 16 theta 1000000 window 0 bare ";
   const std::string sliding = "sliding heads 8/4 dims 48/32 rotary 16 theta 10000 window 64 sinks ";
   EXPECT_THAT(describe_layers(model),

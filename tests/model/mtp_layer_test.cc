@@ -7,6 +7,7 @@
 #include "model/session.h"
 #include "tests/support/compare.h"
 #include "tests/support/errors.h"
+#include "tests/support/paths.h"
 #include "tests/support/recorder.h"
 #include "tests/support/temp_folder.h"
 #include "tests/support/tensor_file.h"
@@ -17,7 +18,7 @@ namespace {
 using testing::Contains;
 using testing::HasSubstr;
 
-const std::filesystem::path models = std::string(MILLRACE_GOLDEN_DIR) + "/models/";
+const std::filesystem::path models = test::golden_dir() + "/models/";
 
 TEST(MtpLayers, LoadOnlyWhenWanted) {
   const std::string tensor = "model.mtp.layers.2.eh_proj.weight";

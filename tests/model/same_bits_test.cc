@@ -7,12 +7,13 @@
 #include "model/engine.h"
 #include "model/session.h"
 #include "tests/support/compare.h"
+#include "tests/support/paths.h"
 #include "tests/support/tiers.h"
 
 namespace millrace {
 namespace {
 
-const std::string models = std::string(MILLRACE_GOLDEN_DIR) + "/models/";
+const std::string models = test::golden_dir() + "/models/";
 
 // 83 tokens: more than one chunk of 64 and many windows.
 std::vector<std::int32_t> prompt(const Engine& engine) {

@@ -10,6 +10,7 @@
 #include "runtime/observer.h"
 #include "tests/support/compare.h"
 #include "tests/support/errors.h"
+#include "tests/support/paths.h"
 #include "tests/support/random.h"
 
 namespace millrace {
@@ -23,7 +24,7 @@ constexpr std::int64_t slack = KvCache::ring_slack;
 std::unique_ptr<Engine> open(const std::string& name, Numerics numerics, EngineOptions options = {}) {
   options.threads = 2;
   options.numerics = numerics;
-  return Engine::open(std::string(MILLRACE_GOLDEN_DIR) + "/models/" + name, options);
+  return Engine::open(test::golden_dir() + "/models/" + name, options);
 }
 
 Tokens random_tokens(test::Random& random, const Engine& engine, std::int64_t count) {

@@ -7,6 +7,7 @@
 #include "model/session.h"
 #include "runtime/error.h"
 #include "runtime/observer.h"
+#include "tests/support/paths.h"
 #include "tests/support/temp_folder.h"
 
 namespace millrace {
@@ -26,7 +27,7 @@ class Truncate final : public Observer {
 };
 
 TEST(ShrinkingFile, EndsInAnErrorOfTheNextPass) {
-  const std::filesystem::path source = std::filesystem::path(MILLRACE_GOLDEN_DIR) / "models/mimo-basic";
+  const std::filesystem::path source = std::filesystem::path(test::golden_dir()) / "models/mimo-basic";
   for (WeightFormat weights : {WeightFormat::fp8, WeightFormat::bf16}) {
     const test::TempFolder folder;
     for (const char* name : {"config.json", "model.safetensors"})

@@ -186,7 +186,9 @@ TEST(Router, ForcedExpertsGetTheWeightsOfTheirOwnLogits) {
         for (std::size_t i = row * top_k; i < (row + 1) * top_k; ++i) {
           const bool own = row == 0 || row > 3;
           ASSERT_EQ(got.ids[i], own ? chosen.ids[i] : others[i - top_k]);
-          if (own || weights != nullptr) ASSERT_EQ(got.weights[i], own ? chosen.weights[i] : 0.25f);
+          if (own || weights != nullptr) {
+            ASSERT_EQ(got.weights[i], own ? chosen.weights[i] : 0.25f);
+          }
         }
       if (weights != nullptr) continue;
       for (std::size_t row = 1; row <= 3; ++row) {

@@ -8,10 +8,12 @@
 #include <string>
 #include <vector>
 
+#include "tests/support/paths.h"
+
 namespace millrace::test {
 
 inline std::filesystem::path golden(const std::filesystem::path& name) {
-  return std::filesystem::path(MILLRACE_GOLDEN_DIR) / name;
+  return std::filesystem::path(test::golden_dir()) / name;
 }
 
 inline nlohmann::json read_json(const std::filesystem::path& path) {
