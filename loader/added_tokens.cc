@@ -64,11 +64,14 @@ AddedTokenMatcher::Match AddedTokenMatcher::longest_at(std::string_view text) co
   return best;
 }
 
-std::vector<TextSpan> AddedTokenMatcher::split(std::string_view text) const {
+std::vector<TextSpan> AddedTokenMatcher::split(std::string_view text, std::span<const ByteRange> plain) const {
   std::vector<TextSpan> spans;
   std::size_t covered = 0;
   for (std::size_t i = 0; i < text.size();) {
-    const Match match = begins_[static_cast<unsigned char>(text[i])] ? longest_at(text.substr(i)) : Match{};
+    while (!plain.empty() && plain.front().end <= i) plain = plain.subspan(1);
+    const std::size_t stop = plain.empty() ? text.size() : std::max(plain.front().begin, i);
+    const bool may_begin = begins_[static_cast<unsigned char>(text[i])];
+    const Match match = may_begin ? longest_at(text.substr(i, stop - i)) : Match{};
     if (match.bytes == 0) {
       ++i;
       continue;

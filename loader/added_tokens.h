@@ -3,12 +3,19 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
 
 namespace millrace {
+
+// A range of bytes, [begin, end).
+struct ByteRange {
+  std::size_t begin = 0, end = 0;
+};
 
 // A part of a text: an added token, or text between them.
 struct TextSpan {
@@ -28,8 +35,9 @@ class AddedTokenMatcher {
 
   // The spans of valid UTF-8 in order, none of them empty. A token that is not a single word though it must be hides
   // what overlaps it all the same; white space that a token takes along may still hold the next token, as in the
-  // reference implementation (added_vocabulary.rs of huggingface/tokenizers).
-  std::vector<TextSpan> split(std::string_view text) const;
+  // reference implementation (added_vocabulary.rs of huggingface/tokenizers). No byte of the ranges `plain`, which are
+  // in order, is ever part of a token, but for white space that one takes along.
+  std::vector<TextSpan> split(std::string_view text, std::span<const ByteRange> plain = {}) const;
 
  private:
   struct Match {

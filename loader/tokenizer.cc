@@ -1,5 +1,7 @@
 #include "loader/tokenizer.h"
 
+#include <algorithm>
+#include <array>
 #include <utility>
 
 #include "loader/added_tokens.h"
@@ -10,6 +12,17 @@ namespace millrace {
 namespace {
 
 constexpr std::size_t longest_text = std::size_t{1} << 30;
+
+// The parts of `ranges` that lie in `window`, counted from its beginning. `ranges` is in order.
+std::vector<ByteRange> ranges_within(std::span<const ByteRange> ranges, ByteRange window) {
+  std::vector<ByteRange> inside;
+  auto range = std::partition_point(ranges.begin(), ranges.end(),
+                                    [&](const ByteRange& candidate) { return candidate.end <= window.begin; });
+  for (; range != ranges.end() && range->begin < window.end; ++range)
+    inside.push_back(
+        {std::max(range->begin, window.begin) - window.begin, std::min(range->end, window.end) - window.begin});
+  return inside;
+}
 
 }  // namespace
 
@@ -57,20 +70,48 @@ struct Tokenizer::State {
     }
   }
 
-  void encode_with_tokens(std::string_view text, std::vector<std::int32_t>& ids) const {
-    for (const TextSpan& outer : in_raw.split(text)) {
+  // `plain`: ranges of the text in which no added token may be.
+  void encode_with_tokens(std::string_view text, std::span<const ByteRange> plain,
+                          std::vector<std::int32_t>& ids) const {
+    for (const TextSpan& outer : in_raw.split(text, plain)) {
       if (outer.id >= 0) {
         ids.push_back(outer.id);
         continue;
       }
-      const std::string between = normalized(outer.text);
-      for (const TextSpan& inner : in_normalized.split(between)) {
+      const auto begin = static_cast<std::size_t>(outer.text.data() - text.data());
+      std::vector<ByteRange> inner_plain = ranges_within(plain, {begin, begin + outer.text.size()});
+      const std::string between = normalized(outer.text, inner_plain);
+      for (const TextSpan& inner : in_normalized.split(between, inner_plain)) {
+        const auto at = static_cast<std::size_t>(inner.text.data() - between.data());
         if (inner.id >= 0)
           ids.push_back(inner.id);
-        else
+        else if (ranges_within(inner_plain, {at, at + inner.text.size()}).empty())
           encode_text(inner.text, ids);
+        else
+          encode_plainly(inner.text, ids);
       }
     }
+  }
+
+  // Normalizes a text and moves the ranges along. Where characters on both sides of a border compose, nobody can say
+  // whose the result is: then all of the text becomes one plain range.
+  std::string normalized(std::string_view text, std::vector<ByteRange>& plain) const {
+    std::string whole = normalized(text);
+    if (plain.empty() || parts.tokens.normalizers.empty()) return whole;
+    std::string joined;
+    std::vector<ByteRange> moved;
+    std::size_t at = 0;
+    for (const ByteRange& range : plain) {
+      joined += normalized(text.substr(at, range.begin - at));
+      const std::size_t begin = joined.size();
+      joined += normalized(text.substr(range.begin, range.end - range.begin));
+      moved.push_back({begin, joined.size()});
+      at = range.end;
+    }
+    joined += normalized(text.substr(at));
+    if (joined != whole) moved = {{0, whole.size()}};
+    plain = std::move(moved);
+    return whole;
   }
 
   TokenizerParts parts;
@@ -87,16 +128,27 @@ Tokenizer Tokenizer::open(const std::filesystem::path& folder) {
 }
 
 std::vector<std::int32_t> Tokenizer::encode(std::string_view text, const EncodeOptions& options) const {
-  require(text.size() <= longest_text, Errc::bad_argument, "a text of {} bytes, at most {} can be tokenized",
-          text.size(), longest_text);
-  const std::string valid = replace_invalid_utf8(text);
+  std::vector<std::int32_t> ids = encode(std::array{TextPart{text, options.parse_special}});
+  if (!options.add_special_tokens) return ids;
+  ids.insert(ids.begin(), state_->parts.prefix.begin(), state_->parts.prefix.end());
+  ids.insert(ids.end(), state_->parts.suffix.begin(), state_->parts.suffix.end());
+  return ids;
+}
+
+std::vector<std::int32_t> Tokenizer::encode(std::span<const TextPart> text_parts) const {
+  std::string text;
+  std::vector<ByteRange> plain;
+  for (const TextPart& part : text_parts) {
+    require(part.text.size() <= longest_text - text.size(), Errc::bad_argument,
+            "a text of more than {} bytes, at most that many can be tokenized", longest_text);
+    const std::size_t begin = text.size();
+    text += replace_invalid_utf8(part.text);
+    require(text.size() <= longest_text, Errc::bad_argument, "a text of {} bytes, at most {} can be tokenized",
+            text.size(), longest_text);
+    if (!part.parse_special && begin < text.size()) plain.push_back({begin, text.size()});
+  }
   std::vector<std::int32_t> ids;
-  if (options.add_special_tokens) ids = state_->parts.prefix;
-  if (options.parse_special)
-    state_->encode_with_tokens(valid, ids);
-  else
-    state_->encode_plainly(state_->normalized(valid), ids);
-  if (options.add_special_tokens) ids.insert(ids.end(), state_->parts.suffix.begin(), state_->parts.suffix.end());
+  state_->encode_with_tokens(text, plain, ids);
   return ids;
 }
 

@@ -20,6 +20,13 @@ struct EncodeOptions {
   bool parse_special = true;
 };
 
+// Part of a text; added tokens, special or not, are recognized only where all of their bytes lie in parts that allow
+// it.
+struct TextPart {
+  std::string_view text;
+  bool parse_special = true;
+};
+
 class Tokenizer {
  public:
   // From the files in a checkpoint's folder (see tokenizer_file.h). Throws Error naming the file and what is wrong.
@@ -31,6 +38,10 @@ class Tokenizer {
   // Bytes that are not UTF-8 count as U+FFFD, one for each maximal invalid part. Errors: Errc::bad_argument for more
   // than 1 GiB, or text on which the tokenizer's regular expression backtracks without end.
   std::vector<std::int32_t> encode(std::string_view text, const EncodeOptions& options = {}) const;
+
+  // The ids of the parts' whole text, whose borders are no borders of tokens: the same as of the plain text but for
+  // added tokens in parts that allow none. Every part must be whole characters of UTF-8. Errors: as above.
+  std::vector<std::int32_t> encode(std::span<const TextPart> parts) const;
 
   // The text of the ids, always valid UTF-8: U+FFFD for each maximal invalid part of their bytes. Errors:
   // Errc::bad_argument for an id that is not defined.
