@@ -58,8 +58,8 @@ class KvCache {
 
   void advance(std::int64_t rows) noexcept { length_ += rows; }  // a pass over `rows` rows is complete
 
-  // Whether the cache, cut back to its first `rows` rows (0 to length()), still holds the last `window` of them in every
-  // window layer: so after at most ring_slack rows were written behind them, those of failed passes included.
+  // Whether the cache, cut back to its first `rows` rows (0 to length()), still holds the last `window` of them in
+  // every window layer: so after at most ring_slack rows were written behind them, those of failed passes included.
   bool can_truncate(std::int64_t rows) const noexcept;
   // Forgets the rows from `rows` on; what follows is computed as if they had never been there. Takes no memory and
   // gives none back. Throws Error(bad_argument) unless can_truncate(rows).

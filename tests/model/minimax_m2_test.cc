@@ -15,6 +15,7 @@
 #include "tests/model/config_text.h"
 #include "tests/support/compare.h"
 #include "tests/support/errors.h"
+#include "tests/support/paths.h"
 #include "tests/support/temp_folder.h"
 #include "tests/support/tensor_file.h"
 
@@ -26,7 +27,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-const std::string models = std::string(MILLRACE_GOLDEN_DIR) + "/models/";
+const std::string models = test::golden_dir() + "/models/";
 
 // A tensor of the original; may rename it, give it another form, or drop it with an empty name.
 struct Stored {
