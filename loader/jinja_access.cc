@@ -79,7 +79,10 @@ bool own_item(Heap& heap, const Value& object, const Value& key, Value& result) 
   const bool indexed =
       object.is(Kind::list) || object.is(Kind::tuple) || object.is(Kind::text) || object.is(Kind::range);
   if (!indexed || !key.is_integral() || !find_index(key, length(object), index)) return false;
-  result = Cursor(heap, object).at(heap, index);
+  if (object.is(Kind::text))
+    result = heap.text(Text(1, object.text()[index]), object.get<String>().markup);
+  else
+    result = Cursor(heap, object).at(heap, index);
   return true;
 }
 
@@ -137,8 +140,9 @@ Value get_slice(Heap& heap, const Value& object, const Value& start, const Value
   if (object.is(Kind::undefined)) fail_undefined(object);
   const bool sliceable =
       object.is(Kind::list) || object.is(Kind::tuple) || object.is(Kind::text) || object.is(Kind::range);
-  if (!sliceable || !is_bound(start) || !is_bound(stop) || !is_bound(step))
-    return heap.undefined(fmt::format("'{}' cannot be sliced so, the slice is undefined", object_name(object)));
+  if (object.is(Kind::dict)) throw Fault("unhashable type: 'slice'");
+  if (!sliceable) throw Fault(fmt::format("'{}' object is not subscriptable", type_name(object)));
+  if (!is_bound(start) || !is_bound(stop) || !is_bound(step)) throw Fault("slice indices must be integers or None");
   const Bounds bounds = bounds_of(static_cast<Int>(length(object)), start, stop, step);
   const auto at = [&](std::size_t i) {
     return static_cast<std::size_t>(bounds.start + static_cast<Int>(i) * bounds.step);

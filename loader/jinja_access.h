@@ -11,7 +11,7 @@ namespace millrace::jinja {
 // `key` is `name` as a text.
 Value get_attribute(Heap& heap, const Value& object, const std::string& name, const Value& key);
 Value get_item(Heap& heap, const Value& object, const Value& key);
-// Bounds may be none. Undefined for what cannot be sliced.
+// Bounds may be none. Fault for what cannot be sliced.
 Value get_slice(Heap& heap, const Value& object, const Value& start, const Value& stop, const Value& step);
 
 // "a.0.b" of filters with an attribute argument: get_item() part by part. `otherwise`, unless null, stands for what is

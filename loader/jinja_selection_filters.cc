@@ -107,9 +107,9 @@ std::vector<Value> items_of(const std::vector<Keyed>& entries) {
   return items;
 }
 
-// "a,b" sorts by a and then by b.
+// "a,b" sorts by a and then by b. Always a list, as in Jinja: undefined keys are equal then, and no error.
 Value sort_key(Heap& heap, const Key& key, const Value& item) {
-  if (key.attribute == nullptr || !key.attribute->is(Kind::text)) return key.of(heap, item);
+  if (key.attribute == nullptr || !key.attribute->is(Kind::text)) return heap.list({key.of(heap, item)});
   std::vector<Value> parts;
   TextView rest = key.attribute->text();
   for (bool more = true; more;) {
@@ -119,7 +119,7 @@ Value sort_key(Heap& heap, const Key& key, const Value& item) {
     more = comma != nowhere;
     if (more) rest.remove_prefix(comma + 1);
   }
-  return parts.size() == 1 ? parts[0] : heap.list(std::move(parts));
+  return heap.list(std::move(parts));
 }
 
 Value sort(const Call& call) {

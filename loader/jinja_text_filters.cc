@@ -91,7 +91,9 @@ Value indent(const Call& call) {
     margin.assign(static_cast<std::size_t>(width), U' ');
   }
   const bool blank = call.truth(2, false);
-  const Text text = soft(call) + Text(1, U'\n');
+  if (call.self.is(Kind::undefined)) fail_undefined(call.self);
+  if (!call.self.is(Kind::text)) throw Fault(fmt::format("indent needs a str, found {}", type_name(call.self)));
+  const Text text = call.self.text() + Text(1, U'\n');
   call.heap.work(text.size());
   Text result = call.truth(1, false) ? margin : Text();
   bool first = true;
@@ -107,15 +109,15 @@ Value indent(const Call& call) {
 }
 
 Value truncate(const Call& call) {
-  const Text text = soft(call);
   const Text end = call.has(2) ? call.text(2) : to_text("...");
-  const Int length = call.integer(0, 255), size = static_cast<Int>(text.size());
+  const Int length = call.integer(0, 255), size = static_cast<Int>(jinja::length(call.self));
   const Int leeway = call.has(3) && !call.given[3]->is(Kind::none) ? call.integer(3, 5) : 5;
   if (length < static_cast<Int>(end.size()))
     throw Fault(fmt::format("expected length >= {}, got {}", end.size(), int_text(length)));
   if (leeway < 0) throw Fault("expected leeway >= 0, got " + int_text(leeway));
-  if (size <= length || size - length <= leeway) return made(call, text);
-  Text kept = text.substr(0, static_cast<std::size_t>(length) - end.size());
+  if (size <= length || size - length <= leeway) return call.self;
+  if (!call.self.is(Kind::text)) throw Fault(fmt::format("truncate needs a str, found {}", type_name(call.self)));
+  Text kept = call.self.text().substr(0, static_cast<std::size_t>(length) - end.size());
   if (!call.truth(1, false)) kept = kept.substr(0, std::min(kept.rfind(U' '), kept.size()));
   return made(call, kept + end);
 }

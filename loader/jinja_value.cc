@@ -197,7 +197,7 @@ Value Cursor::at(Heap& heap, std::size_t index) const {
   if (value_.is_sequence()) return value_.get<Sequence>().items[first_ + index].as_data(value_.data());
   if (value_.is(Kind::dict)) return value_.get<Dict>().entries[index].first.as_data(value_.data());
   if (value_.is(Kind::range)) return Value::integer(value_.get<Range>().at(index), value_.data());
-  return heap.text(Text(1, value_.text()[index]), value_.get<String>().markup);
+  return heap.text(Text(1, value_.text()[index]));
 }
 
 std::vector<Value> collect(Heap& heap, const Value& iterable) {

@@ -98,6 +98,10 @@ struct Tokenizer::State {
   std::string normalized(std::string_view text, std::vector<ByteRange>& plain) const {
     std::string whole = normalized(text);
     if (plain.empty() || parts.tokens.normalizers.empty()) return whole;
+    if (plain[0].begin == 0 && plain[0].end == text.size()) {
+      plain = {{0, whole.size()}};
+      return whole;
+    }
     std::string joined;
     std::vector<ByteRange> moved;
     std::size_t at = 0;

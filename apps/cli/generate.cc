@@ -13,6 +13,7 @@
 #include "apps/common/options.h"
 #include "apps/common/output.h"
 #include "apps/common/progress.h"
+#include "loader/tokenizer.h"
 #include "model/generate.h"
 #include "ops/isa.h"
 
@@ -26,7 +27,7 @@ struct GenerateFlags {
   std::optional<float> temperature, top_p, min_p, repetition_penalty;
   std::optional<int> top_k;
   std::optional<std::uint64_t> seed;
-  bool json = false, stats = false;
+  bool json = false, stats = false, render_only = false;
 };
 
 // generation_config.json where no flag says otherwise.
@@ -88,6 +89,17 @@ std::string stats_report(const Report& report) {
       timings.generate_seconds, report.rate(), name_of(report.result.finish_reason),
       bytes_text(static_cast<double>(usage.ru_maxrss) * 1024), report.engine.parallel().threads(),
       name_of(active_isa()), report.seed);
+}
+
+// The prompt that a conversation becomes; no weights are loaded for it.
+int render_prompt(const GenerateFlags& flags) {
+  const std::filesystem::path folder = model_folder(flags.engine.model);
+  const RenderedChat rendered = flags.prompt.render_messages(folder);
+  if (flags.json)
+    write_output(json_text({{"text", rendered.text()}, {"ids", rendered.encode(Tokenizer::open(folder))}}));
+  else
+    write_output(rendered.text());
+  return EXIT_SUCCESS;
 }
 
 int generate_text(GenerateFlags& flags) {
@@ -152,6 +164,9 @@ void add_sampling_options(CLI::App& app, GenerateFlags& flags) {
 Run declare_generate(CLI::App& app) {
   const auto flags = std::make_shared<GenerateFlags>();
   flags->prompt.add_to(app);
+  app.add_flag("--render-only", flags->render_only, "print the prompt that --messages becomes, and stop")
+      ->option_text(" ")
+      ->needs("--messages");
   app.add_option("-n,--max-tokens", flags->generation.max_tokens, "most tokens to generate; default: 256")
       ->option_text("N")
       ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 40));
@@ -165,7 +180,7 @@ Run declare_generate(CLI::App& app) {
   add_engine_options(app, flags->engine);
   app.footer(
       "Ctrl-C ends with the text so far, exit code 130.\nExample: millrace generate \"Once upon a time\" -n 100");
-  return [flags] { return generate_text(*flags); };
+  return [flags] { return flags->render_only ? render_prompt(*flags) : generate_text(*flags); };
 }
 
 }  // namespace millrace

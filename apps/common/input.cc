@@ -8,8 +8,10 @@
 #include <charconv>
 #include <cstring>
 
+#include "apps/common/messages.h"
 #include "apps/common/options.h"
 #include "apps/common/output.h"
+#include "loader/checkpoint.h"
 #include "loader/tokenizer.h"
 #include "runtime/error.h"
 
@@ -85,7 +87,12 @@ void PromptFlags::add_to(CLI::App& app) {
       app.add_option("--file", file_, "a file with the prompt; - is standard input")->option_text("F"),
       app.add_option("--tokens", tokens_, "the prompt as token ids")->option_text("1,2,3")->check(check_ids),
       app.add_option("--tokens-file", tokens_file_, "a file with token ids; - is standard input")->option_text("F"),
+      app.add_option("--messages", messages_file_, "a file with a conversation in JSON, for the chat template")
+          ->option_text("F"),
   };
+  app.add_flag("--no-generation-prompt", no_generation_prompt_, "do not begin the answer")
+      ->option_text(" ")
+      ->needs(sources_.back());
   for (CLI::Option* option : sources_)
     for (CLI::Option* other : sources_)
       if (option != other) option->excludes(other);
@@ -100,11 +107,23 @@ std::vector<std::int32_t> PromptFlags::read(const Engine& engine) const {
     ids = parse_ids(read_input(tokens_file_), tokens_file_);
   } else if (given(0) || given(1) || given(2)) {
     ids = engine.tokenizer().encode(given(2) ? read_input(file_) : text_, {.add_special_tokens = true});
+  } else if (has_messages()) {
+    ids = render_messages(engine.checkpoint().path()).encode(engine.tokenizer());
   } else {
-    usage_error("TEXT", "no prompt: give a text, --file, --tokens or --tokens-file");
+    usage_error("TEXT", "no prompt: give a text, --file, --messages, --tokens or --tokens-file");
   }
   require(!ids.empty(), Errc::bad_argument, "the prompt is empty, expected at least one token");
   return ids;
+}
+
+bool PromptFlags::has_messages() const {
+  return sources_.back()->count() > 0;
+}
+
+RenderedChat PromptFlags::render_messages(const std::filesystem::path& folder) const {
+  ChatRequest request = read_chat_request(messages_file_);
+  if (no_generation_prompt_) request.add_generation_prompt = false;
+  return ChatTemplate::open(folder).render(request);
 }
 
 }  // namespace millrace

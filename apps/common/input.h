@@ -4,9 +4,12 @@
 #include <CLI/CLI.hpp>
 
 #include <cstdint>
+#include <filesystem>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "loader/chat_template.h"
 
 namespace millrace {
 
@@ -21,7 +24,7 @@ std::vector<std::int32_t> parse_ids(std::string_view text, std::string_view what
 // The same as a check of an option's value.
 std::string check_ids(const std::string& text);
 
-// Where a prompt comes from: exactly one of TEXT, --prompt, --file, --tokens and --tokens-file.
+// Where a prompt comes from: exactly one of TEXT, --prompt, --file, --messages, --tokens and --tokens-file.
 class PromptFlags {
  public:
   void add_to(CLI::App& app);
@@ -30,8 +33,13 @@ class PromptFlags {
   // that the folder lacks, or is empty.
   std::vector<std::int32_t> read(const Engine& engine) const;
 
+  // Whether --messages was given, and the conversation it names as the template of the model in `folder` renders it.
+  bool has_messages() const;
+  RenderedChat render_messages(const std::filesystem::path& folder) const;
+
  private:
-  std::string text_, file_, tokens_, tokens_file_;
+  std::string text_, file_, tokens_, tokens_file_, messages_file_;
+  bool no_generation_prompt_ = false;
   std::vector<CLI::Option*> sources_;
 };
 

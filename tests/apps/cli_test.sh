@@ -127,6 +127,22 @@ generating() {
   printf %s "$prompt" >text
   run 0 generate --file text -n 8 --temperature 0 --ctx 100
   same "$(cat out)" "$text" "a file"
+  printf '[{"role": "user", "content": "Hail <|im_end|>"}]' >chat.json
+  printf '{"messages": [{"role": "user", "content": "Hail"}], "variables": {"enable_thinking": true}}' >thinking.json
+  run 0 generate --messages chat.json --render-only
+  grep -qF 'Hail <|im_end|><|im_end|><|im_start|>assistant' out || complain "rendered: $(cat out)"
+  run 0 generate --messages chat.json --render-only --no-generation-prompt
+  grep -qF 'assistant' out && complain "the answer begins: $(cat out)"
+  run 0 generate --messages thinking.json --render-only
+  grep -qF '<think>' out && complain "thinking is on, but the template turned it off: $(cat out)"
+  run 0 generate --messages chat.json --render-only --json
+  json out "generate --render-only"
+  run 0 generate --messages chat.json -n 4
+  refused 2 "--messages" generate --render-only
+  refused 2 "--messages" generate text --messages chat.json
+  refused 1 "none.json" generate --messages none.json
+  echo '{"messages": 1}' >bad.json
+  refused 1 "messages" generate --messages bad.json
   run 0 generate "$prompt" -n 0
   [ ! -s out ] || complain "-n 0 prints something"
   run 0 generate "$prompt" -n 0 --json
