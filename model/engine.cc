@@ -97,6 +97,7 @@ struct Engine::State {
   const Family* family = nullptr;
   ModelConfig config;
   int mtp_layers_in_files;
+  MtpWiring mtp_wiring;
   Numerics numerics;
   std::int64_t context, chunk;
   Parallel parallel;
@@ -113,6 +114,7 @@ Engine::State::State(Checkpoint opened, const EngineOptions& options)
     : checkpoint(std::move(opened)),
       config(read_config(checkpoint, options, family)),
       mtp_layers_in_files(mtp_layers_of(checkpoint, *family)),
+      mtp_wiring(options.mtp_wiring),
       numerics(options.numerics),
       context(context_of(config, options)),
       chunk(options.chunk),
@@ -179,6 +181,9 @@ const Program& Engine::program() const noexcept {
 std::span<const Program> Engine::mtp_programs() const noexcept {
   return state_->mtp_programs;
 }
+MtpWiring Engine::mtp_wiring() const noexcept {
+  return state_->mtp_wiring;
+}
 int Engine::mtp_layers_in_files() const noexcept {
   return state_->mtp_layers_in_files;
 }
@@ -221,10 +226,6 @@ bool Engine::has_tokenizer() const noexcept {
   return state_->tokenizer != nullptr;
 }
 
-const ToolFormat& Engine::tool_format() const noexcept {
-  return *state_->family->tool_format;
-}
-
 const Tokenizer& Engine::tokenizer() const {
   require(state_->tokenizer != nullptr, Errc::not_found, "{}: no tokenizer.json; text needs one, --tokens does not",
           state_->checkpoint.path());
@@ -232,7 +233,9 @@ const Tokenizer& Engine::tokenizer() const {
 }
 
 WorkspaceLimits Engine::workspace_limits() const noexcept {
-  return {.rows = std::min(chunk(), context()), .logits_rows = 1, .threads = parallel().threads()};
+  return {.rows = std::min(chunk(), context()),
+          .logits_rows = 1 + std::ssize(mtp_programs()),
+          .threads = parallel().threads()};
 }
 
 MemoryUse Engine::memory_use() const {

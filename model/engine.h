@@ -22,7 +22,12 @@ namespace millrace {
 
 class Checkpoint;
 class Tokenizer;
-struct ToolFormat;
+
+// Which hidden state a multi-token-prediction layer reads.
+enum class MtpWiring {
+  target,   // every layer that of the main model (SGLang); guesses better
+  chained,  // layer k > 0 what left layer k - 1 (DeepSeek-V3 report, 2.2)
+};
 
 struct EngineOptions {
   int threads = 0;  // 0 = the processors this process may run on
@@ -32,7 +37,8 @@ struct EngineOptions {
   std::int64_t chunk = 512;             // most rows of one pass
   std::int64_t window = 0;              // overrides the visible keys of sliding layers; 0 = as configured
   int mtp_layers = 0;                   // multi-token-prediction layers to load; at most those the files hold
-  bool headers_only = false;            // checks and plans everything, reads no weights; such an engine cannot compute
+  MtpWiring mtp_wiring = MtpWiring::target;
+  bool headers_only = false;  // checks and plans everything, reads no weights; such an engine cannot compute
   // Called on the opening thread with the bytes read so far and in all.
   std::function<void(std::uint64_t done, std::uint64_t total)> progress;
 };
@@ -56,6 +62,7 @@ class Engine {
   const Program& program() const noexcept;
   // One per multi-token-prediction layer that was loaded (EngineOptions::mtp_layers).
   std::span<const Program> mtp_programs() const noexcept;
+  MtpWiring mtp_wiring() const noexcept;
   // Multi-token-prediction layers in the files that can be loaded.
   int mtp_layers_in_files() const noexcept;
   const Parallel& parallel() const noexcept;
@@ -66,15 +73,14 @@ class Engine {
   std::int64_t context() const noexcept;
   std::int64_t chunk() const noexcept;
   Dtype kv_dtype() const noexcept;  // bf16, or f32 in f32 numerics
-  // What a session's working memory is planned for: one chunk of which the last row wants logits.
+  // What a session's working memory is planned for: one chunk of which the last row wants logits, and as many
+  // more as prediction layers can guess.
   WorkspaceLimits workspace_limits() const noexcept;
   MemoryUse memory_use() const;
 
   // Throws Error(not_found) for a folder without tokenizer files.
   const Tokenizer& tokenizer() const;
   bool has_tokenizer() const noexcept;
-  // How this family writes reasoning and tool calls.
-  const ToolFormat& tool_format() const noexcept;
   // Ids that end a generation: generation_config.json, config.json and the tokens that end a turn by name.
   const std::vector<std::int32_t>& stop_ids() const noexcept;
   // What an application should tell its user: each a sentence naming the file, what is odd and what was assumed.

@@ -58,6 +58,7 @@ class Generation {
         options_(options),
         on_text_(on_text),
         sampler_(make_sampler(engine_, options.sampling)),
+        speculation_(session, options.guesses, sampler_),
         stops_(options.stop),
         interrupt_(options.interrupted) {
     if (engine_.has_tokenizer()) detokenizer_.emplace(engine_.tokenizer(), /*skip_special=*/true);
@@ -71,9 +72,13 @@ class Generation {
       history_.insert(history_.end(), prompt.begin(), prompt.end());
       std::span<const float> logits = session_.forward(prompt, forward_);
       result_.timings.prompt_seconds = watch.lap();
-      std::optional<FinishReason> reason;
-      while (!(reason = draw(logits))) {
-        logits = session_.forward(std::span(history_).last(1), forward_);
+      std::optional<FinishReason> reason = draw(logits);
+      while (!reason) {
+        const std::int64_t most = std::min(options_.max_tokens - std::ssize(result_.ids), room()) - 1;
+        speculation_.pass(history_, most, sampler_, forward_, [&](std::span<const float> row) {
+          reason = draw(row);
+          return !reason;
+        });
         ++result_.timings.passes;
       }
       finish(*reason);
@@ -82,6 +87,7 @@ class Generation {
       if (error.code() != Errc::cancelled) throw;
       finish(FinishReason::interrupted);
     }
+    result_.speculation = speculation_.stats();
     return std::move(result_);
   }
 
@@ -96,10 +102,12 @@ class Generation {
       return FinishReason::stop;
     if (detokenizer_ && !show(stops_.push(detokenizer_->push(id)))) return FinishReason::interrupted;
     if (stops_.stopped()) return FinishReason::stop_string;
-    if (std::ssize(result_.ids) >= options_.max_tokens || session_.length() >= engine_.context())
-      return FinishReason::length;
+    if (std::ssize(result_.ids) >= options_.max_tokens || room() < 1) return FinishReason::length;
     return std::nullopt;
   }
+
+  // Tokens that the session can still take: it will hold all of the history but its last token.
+  std::int64_t room() const { return engine_.context() - (std::ssize(history_) - 1); }
 
   bool show(const std::string& text) {
     result_.text += text;
@@ -119,6 +127,7 @@ class Generation {
   const GenerateOptions& options_;
   const std::function<bool(std::string_view)>& on_text_;
   Sampler sampler_;
+  Speculation speculation_;
   std::optional<Detokenizer> detokenizer_;
   StopStrings stops_;
   InterruptObserver interrupt_;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "model/session.h"
+#include "model/speculation.h"
 #include "runtime/sampler.h"
 
 namespace millrace {
@@ -17,8 +18,11 @@ namespace millrace {
 struct GenerateOptions {
   std::int64_t max_tokens = 256;  // fewer when the context is full
   SamplingOptions sampling;
-  std::vector<std::string> stop;      // texts that end the generation; they are not part of it
-  bool ignore_eos = false;            // draw on after the model's own stop tokens
+  std::vector<std::string> stop;  // texts that end the generation; they are not part of it
+  bool ignore_eos = false;        // draw on after the model's own stop tokens
+  // Tokens guessed per pass with the prediction layers the engine has loaded; 0 = none. Changes the time, not the
+  // tokens.
+  int guesses = Speculation::automatic;
   std::function<bool()> interrupted;  // asked before every step of a pass: true ends the generation; may be empty
 };
 
@@ -33,7 +37,7 @@ std::string_view name_of(FinishReason reason) noexcept;
 struct GenerateTimings {
   double prompt_seconds = 0;    // the pass over the prompt
   double generate_seconds = 0;  // everything after it
-  std::int64_t passes = 0;      // over single tokens, in generate_seconds
+  std::int64_t passes = 0;      // in generate_seconds
 };
 
 struct GenerateResult {
@@ -41,6 +45,7 @@ struct GenerateResult {
   std::string text;               // what on_text received, joined
   FinishReason finish_reason = FinishReason::length;
   GenerateTimings timings;
+  SpeculationStats speculation;
 };
 
 // The defaults a folder's generation_config.json asks for; the seed is 0.

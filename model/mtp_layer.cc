@@ -36,6 +36,11 @@ std::span<const float> MtpLayer::forward(std::span<const std::int32_t> tokens, s
           static_cast<std::size_t>(logits_rows * engine_.config().vocab)};
 }
 
+void MtpLayer::truncate(std::int64_t rows) {
+  rows = std::clamp<std::int64_t>(rows, 0, length());
+  cache_.truncate(cache_.can_truncate(rows) ? rows : 0);
+}
+
 std::vector<float> mtp_logits(const Engine& engine, int index, std::span<const std::int32_t> tokens,
                               std::span<const std::int32_t> positions, std::span<const float> hidden,
                               Observer* observer) {

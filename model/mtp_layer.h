@@ -36,6 +36,8 @@ class MtpLayer {
   // What left the layer in the last pass, before its final norm: (rows, hidden).
   const float* output() const noexcept { return reinterpret_cast<const float*>(workspace_.data(output_)); }
 
+  // Forgets the rows from `rows` on; all of them where the ring of its cache no longer holds what the next one sees.
+  void truncate(std::int64_t rows);
   void clear() noexcept { cache_.clear(); }
 
  private:

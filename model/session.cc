@@ -22,6 +22,7 @@ Session::Session(const Engine& engine)
   const auto room = static_cast<std::size_t>(std::min(engine.context(), most_reserved));
   tokens_.reserve(room);
   positions_.reserve(room);
+  if (!engine.mtp_programs().empty()) drafter_.emplace(engine);
 }
 
 void Session::truncate(std::int64_t length) {
@@ -31,6 +32,7 @@ void Session::truncate(std::int64_t length) {
   positions_.resize(static_cast<std::size_t>(length));
   const std::int64_t rows = std::min(length, cache_.length());
   cache_.truncate(cache_.can_truncate(rows) ? rows : 0);
+  if (drafter_) drafter_->truncate(cache_.length());
 }
 
 void Session::check(std::span<const std::int32_t> tokens, const ForwardOptions& options) const {
@@ -106,6 +108,9 @@ void Session::pass(std::int64_t begin, std::int64_t rows, std::int64_t logits_ro
   for (std::int64_t row = rows - logits_rows; row < rows; ++row)
     batch_.logits_rows.push_back(static_cast<std::int32_t>(row));
   engine_.program().run(batch_, workspace_, engine_.parallel(), observer);
+  if (drafter_)
+    drafter_->take(begin, batch_.positions,
+                   reinterpret_cast<const float*>(workspace_.data(engine_.program().kept()[0])));
 }
 
 }  // namespace millrace

@@ -6,10 +6,13 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
+#include "model/drafter.h"
 #include "model/engine.h"
+#include "model/guess_policy.h"
 #include "runtime/batch.h"
 #include "runtime/kv_cache.h"
 #include "runtime/workspace.h"
@@ -50,6 +53,10 @@ class Session {
   void truncate(std::int64_t length);
   void clear() noexcept { truncate(0); }
 
+  // What speculation (speculation.h) knows of this sequence. Null if the engine has loaded no prediction layers.
+  Drafter* drafter() noexcept { return drafter_ ? &*drafter_ : nullptr; }
+  GuessPolicy& guess_policy() noexcept { return guess_policy_; }
+
  private:
   void check(std::span<const std::int32_t> tokens, const ForwardOptions& options) const;
   void append(std::span<const std::int32_t> tokens, std::span<const std::int32_t> positions);
@@ -62,6 +69,8 @@ class Session {
   Batch batch_;
   std::vector<std::int32_t> tokens_, positions_;  // the first cache_.length() of them are cached
   std::vector<float> logits_;
+  std::optional<Drafter> drafter_;
+  GuessPolicy guess_policy_;
 };
 
 }  // namespace millrace

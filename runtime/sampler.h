@@ -33,6 +33,9 @@ class Sampler {
 
   const SamplingOptions& options() const noexcept { return options_; }
 
+  // From now on draws with the random numbers that `other` would draw with.
+  void follow(const Sampler& other) noexcept { state_ = other.state_; }
+
   // logits: (vocab); history: the ids so far, for the repetition penalty. Allocates nothing, except in the first call
   // of a copy.
   // Throws Error(bad_argument) for another number of logits, a history id outside the vocabulary, a logit of an allowed

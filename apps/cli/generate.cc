@@ -1,9 +1,11 @@
 #include <fmt/ranges.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <chrono>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <random>
 
 #include "apps/cli/command.h"
 #include "apps/common/input.h"
@@ -12,10 +14,10 @@
 #include "apps/common/options.h"
 #include "apps/common/output.h"
 #include "apps/common/progress.h"
-#include "apps/common/sampling_flags.h"
 #include "loader/tokenizer.h"
 #include "model/generate.h"
 #include "ops/isa.h"
+#include "runtime/error.h"
 
 namespace millrace {
 namespace {
@@ -24,9 +26,38 @@ struct GenerateFlags {
   EngineFlags engine;
   PromptFlags prompt;
   GenerateOptions generation;
-  SamplingFlags sampling;
+  std::optional<float> temperature, top_p, min_p, repetition_penalty;
+  std::optional<int> top_k;
+  std::optional<std::uint64_t> seed;
+  std::string mtp = "auto";
   bool json = false, stats = false, render_only = false;
 };
+
+// generation_config.json where no flag says otherwise.
+SamplingOptions sampling_of(const GenerateFlags& flags, const Engine& engine) {
+  SamplingOptions sampling = default_sampling(engine);
+  sampling.temperature = flags.temperature.value_or(sampling.temperature);
+  sampling.top_p = flags.top_p.value_or(sampling.top_p);
+  sampling.min_p = flags.min_p.value_or(sampling.min_p);
+  sampling.top_k = flags.top_k.value_or(sampling.top_k);
+  sampling.repetition_penalty = flags.repetition_penalty.value_or(sampling.repetition_penalty);
+  sampling.seed = flags.seed ? *flags.seed : std::random_device()();
+  return sampling;
+}
+
+// "auto", "off" or a number.
+std::string check_mtp(const std::string& text) {
+  const bool digit = text.size() == 1 && text[0] >= '1' && text[0] <= '0' + GuessPolicy::most_guesses;
+  if (text == "auto" || text == "off" || digit) return {};
+  return fmt::format("'{}', expected auto, off or a number from 1 to {}", text, GuessPolicy::most_guesses);
+}
+
+// --mtp before the model is opened: prediction layers nobody wants are not loaded.
+void read_mtp(GenerateFlags& flags) {
+  flags.generation.guesses = Speculation::automatic;
+  if (flags.mtp != "auto") flags.generation.guesses = flags.mtp == "off" ? 0 : flags.mtp[0] - '0';
+  flags.engine.mtp_layers = flags.mtp == "auto" ? GuessPolicy::most_guesses : flags.generation.guesses;
+}
 
 double per_second(double count, double seconds) {
   return seconds > 0 ? count / seconds : 0;
@@ -40,10 +71,42 @@ struct Report {
   double load_seconds;
 
   double prompt_rate() const { return per_second(static_cast<double>(prompt.size()), result.timings.prompt_seconds); }
-  double rate() const {
-    return per_second(static_cast<double>(result.timings.passes), result.timings.generate_seconds);
-  }
+  // The first token comes with the prompt.
+  double later_tokens() const { return std::max(0.0, static_cast<double>(result.ids.size()) - 1); }
+  double rate() const { return per_second(later_tokens(), result.timings.generate_seconds); }
+  double tokens_per_pass() const { return per_second(later_tokens(), static_cast<double>(result.timings.passes)); }
 };
+
+// Null where the model's prediction layers were not loaded.
+nlohmann::json json_speculation(const Report& report) {
+  const SpeculationStats& stats = report.result.speculation;
+  if (stats.layers.empty()) return nullptr;
+  nlohmann::json layers = nlohmann::json::array();
+  for (const SpeculationStats::Layer& layer : stats.layers)
+    layers.push_back({{"guesses", layer.guesses}, {"accepted", layer.accepted}});
+  return {{"layers", layers},
+          {"passes_with_guesses", stats.passes},
+          {"passes", report.result.timings.passes},
+          {"tokens_per_pass", report.tokens_per_pass()},
+          {"guess_seconds", stats.guess_seconds},
+          {"estimated_seconds_saved", stats.saved_seconds ? nlohmann::json(*stats.saved_seconds) : nullptr}};
+}
+
+// One line, or nothing.
+std::string speculation_line(const Report& report) {
+  const SpeculationStats& stats = report.result.speculation;
+  if (stats.layers.empty()) return {};
+  std::vector<std::string> shares;
+  for (const SpeculationStats::Layer& layer : stats.layers)
+    if (layer.guesses > 0)
+      shares.push_back(
+          fmt::format("{:.0f} %", 100.0 * static_cast<double>(layer.accepted) / static_cast<double>(layer.guesses)));
+  if (shares.empty()) return "mtp        no guesses\n";
+  const std::string saved =
+      stats.saved_seconds ? fmt::format(", an estimated {:.2f} s saved", *stats.saved_seconds) : "";
+  return fmt::format("mtp        {:.2f} tokens per pass, guesses accepted by layer: {}{}\n", report.tokens_per_pass(),
+                     fmt::join(shares, ", "), saved);
+}
 
 std::string json_report(const Report& report) {
   const GenerateTimings& timings = report.result.timings;
@@ -53,6 +116,7 @@ std::string json_report(const Report& report) {
                     {"text", report.result.text},
                     {"finish_reason", name_of(report.result.finish_reason)},
                     {"seed", report.seed},
+                    {"speculation", json_speculation(report)},
                     {"timings",
                      {{"load_seconds", report.load_seconds},
                       {"prompt_seconds", timings.prompt_seconds},
@@ -69,10 +133,11 @@ std::string stats_report(const Report& report) {
       "load       {:.2f} s\n"
       "prompt     {} tokens in {:.2f} s, {:.1f} tokens/s\n"
       "generated  {} tokens in {:.2f} s, {:.1f} tokens/s, finished by {}\n"
+      "{}"
       "memory     {} at most\n"
       "machine    {} threads, tier {}, seed {}\n",
       report.load_seconds, report.prompt.size(), timings.prompt_seconds, report.prompt_rate(), report.result.ids.size(),
-      timings.generate_seconds, report.rate(), name_of(report.result.finish_reason),
+      timings.generate_seconds, report.rate(), name_of(report.result.finish_reason), speculation_line(report),
       bytes_text(static_cast<double>(usage.ru_maxrss) * 1024), report.engine.parallel().threads(),
       name_of(active_isa()), report.seed);
 }
@@ -90,10 +155,13 @@ int render_prompt(const GenerateFlags& flags) {
 
 int generate_text(GenerateFlags& flags) {
   const auto start = std::chrono::steady_clock::now();
+  read_mtp(flags);
   const std::unique_ptr<Engine> engine = open_engine(flags.engine);
+  require(flags.generation.guesses <= engine->mtp_layers_in_files(), Errc::bad_argument,
+          "--mtp {}: {} holds {} prediction layers", flags.mtp, model_name(*engine), engine->mtp_layers_in_files());
   const double load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   const std::vector<std::int32_t> prompt = flags.prompt.read(*engine);
-  flags.generation.sampling = flags.sampling.options(*engine);
+  flags.generation.sampling = sampling_of(flags, *engine);
 
   Session session(*engine);
   const Interrupt interrupt;
@@ -112,6 +180,39 @@ int generate_text(GenerateFlags& flags) {
   return result.finish_reason == FinishReason::interrupted ? Interrupt::exit_code : EXIT_SUCCESS;
 }
 
+// CLI11 would let a negative number wrap around.
+std::string check_seed(const std::string& text) {
+  return text.starts_with('-') ? "'" + text + "', expected a whole number from 0" : "";
+}
+
+void add_sampling_options(CLI::App& app, GenerateFlags& flags) {
+  const std::string group = "Sampling (defaults: the model's generation_config.json)";
+  app.add_option("--temperature", flags.temperature, "0 always takes the likeliest token")
+      ->option_text("X")
+      ->check(CLI::Range(0.0, 1000.0))
+      ->group(group);
+  app.add_option("--top-k", flags.top_k, "draw among the K likeliest tokens; 0: all")
+      ->option_text("K")
+      ->check(CLI::Range(0, 1 << 30))
+      ->group(group);
+  app.add_option("--top-p", flags.top_p, "draw among the likeliest tokens that reach probability P")
+      ->option_text("P")
+      ->check(CLI::Range(0.0, 1.0))
+      ->group(group);
+  app.add_option("--min-p", flags.min_p, "draw among tokens at least P times as likely as the likeliest")
+      ->option_text("P")
+      ->check(CLI::Range(0.0, 1.0))
+      ->group(group);
+  app.add_option("--repetition-penalty", flags.repetition_penalty, "above 1 avoids tokens already there")
+      ->option_text("X")
+      ->check(CLI::Range(0.001, 1000.0))
+      ->group(group);
+  app.add_option("--seed", flags.seed, "the same seed draws the same tokens; default: random")
+      ->option_text("N")
+      ->check(check_seed)
+      ->group(group);
+}
+
 }  // namespace
 
 Run declare_generate(CLI::App& app) {
@@ -126,10 +227,13 @@ Run declare_generate(CLI::App& app) {
   app.add_option("--stop", flags->generation.stop, "end before this text; may be repeated")
       ->option_text("TEXT")
       ->allow_extra_args(false);
+  app.add_option("--mtp", flags->mtp, "tokens guessed per pass: auto (default), off, 1, 2 or 3; same results")
+      ->option_text("HOW")
+      ->check(check_mtp);
   app.add_flag("--ignore-eos", flags->generation.ignore_eos, "go on after the model's stop tokens");
   app.add_flag("--json", flags->json, "print one JSON object instead of the text");
   app.add_flag("--stats", flags->stats, "speed and memory, on standard error");
-  flags->sampling.add_to(app);
+  add_sampling_options(app, *flags);
   add_engine_options(app, flags->engine);
   app.footer(
       "Ctrl-C ends with the text so far, exit code 130.\nExample: millrace generate \"Once upon a time\" -n 100");

@@ -5,8 +5,8 @@ namespace {
 
 volatile std::sig_atomic_t raised = 0;
 
-void raise_flag(int signal) {
-  raised = signal;
+void raise_flag(int) {
+  raised = 1;
 }
 
 }  // namespace
@@ -26,8 +26,8 @@ Interrupt::~Interrupt() {
   sigaction(SIGTERM, &previous_terminate_, nullptr);
 }
 
-int Interrupt::signal() noexcept {
-  return raised;
+bool Interrupt::requested() noexcept {
+  return raised != 0;
 }
 
 }  // namespace millrace

@@ -78,6 +78,7 @@ EngineOptions engine_options(const EngineFlags& flags) {
   options.context = flags.context;
   if (flags.chunk > 0) options.chunk = flags.chunk;
   options.window = flags.window;
+  options.mtp_layers = flags.mtp_layers;
   return options;
 }
 

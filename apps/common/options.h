@@ -21,6 +21,7 @@ struct EngineFlags {
   std::int64_t context = 0;
   std::int64_t chunk = 0;
   std::int64_t window = 0;
+  int mtp_layers = 0;  // set by the subcommand
 };
 
 // -m, --model

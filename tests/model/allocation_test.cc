@@ -7,6 +7,7 @@
 
 #include "model/engine.h"
 #include "model/session.h"
+#include "model/speculation.h"
 #include "tests/support/paths.h"
 
 namespace {
@@ -52,6 +53,28 @@ TEST(Allocation, ADecodeStepAllocatesNothing) {
     const long before = allocations;
     session.forward(tokens);
     EXPECT_EQ(allocations - before, 0) << rows << " rows";
+  }
+}
+
+TEST(Allocation, ASpeculativeStepAllocatesNothing) {
+  const auto engine = Engine::open(test::golden_dir() + "/models/mimo-basic", {.threads = 2, .mtp_layers = 3});
+  for (int guesses : {1, 3}) {
+    Session session(*engine);
+    Sampler sampler({.temperature = 0.9f, .repetition_penalty = 1.1f}, engine->config().vocab, engine->config().vocab);
+    Speculation speculation(session, guesses, sampler);
+    std::vector<std::int32_t> history = {5, 6, 7};
+    history.reserve(100);
+    session.forward(std::span(history).first(2));
+    const auto step = [&] {
+      speculation.pass(history, guesses, sampler, {}, [&](std::span<const float> logits) {
+        history.push_back(sampler.sample(logits, history));
+        return true;
+      });
+    };
+    for (int i = 0; i < 12; ++i) step();
+    const long before = allocations;
+    step();
+    EXPECT_EQ(allocations - before, 0) << guesses << " guesses";
   }
 }
 

@@ -24,7 +24,6 @@ set(confined
   "^utf8proc"           "^loader/.*\\.cc$"
   "^liburing"           "^loader/.*\\.cc$"
   "^CLI/"               "^apps/"
-  "^histedit"           "^apps/common/line_editor\\.cc$"
   "^httplib"            "^apps/server/"
   "^Eigen/"             "^$"
   "^g(test|mock)/"      "^$"
