@@ -96,6 +96,9 @@ class Builder final : public nlohmann::json_sax<json> {
 }  // namespace
 
 json parse_json(std::string_view text, std::string_view what, const JsonLimits& limits) {
+  // The library takes a NUL for the end of its input, whatever follows.
+  const std::size_t nul = text.find('\0');
+  require(nul == std::string_view::npos, Errc::bad_file, "{}: not valid JSON: a NUL byte at offset {}", what, nul);
   Builder builder(what, limits);
   json::sax_parse(text, &builder);
   return builder.take();

@@ -1,15 +1,8 @@
 #include "loader/safetensors_writer.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <atomic>
-#include <cerrno>
-#include <cstdio>
 #include <nlohmann/json.hpp>
 #include <set>
-#include <system_error>
 #include <tuple>
 #include <utility>
 
@@ -30,9 +23,10 @@ std::uint64_t bytes_of(const std::string& path, const TensorHeader& tensor) {
   return bytes;
 }
 
-// The JSON text, padded to a multiple of 8 bytes so that the data are aligned, and the number of data bytes.
-std::pair<std::string, std::uint64_t> header_of(const std::string& path, const SafetensorsMetadata& metadata,
-                                                std::span<const TensorHeader> tensors) {
+}  // namespace
+
+SafetensorsWriter::Header SafetensorsWriter::header_of(const std::string& path, const SafetensorsMetadata& metadata,
+                                                       std::span<const TensorHeader> tensors) {
   std::set<std::string_view> names = {"__metadata__"};
   json header = json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
@@ -48,84 +42,33 @@ std::pair<std::string, std::uint64_t> header_of(const std::string& path, const S
   try {
     std::string text = header.dump();
     text.append((8 - text.size() % 8) % 8, ' ');
-    return {std::move(text), at};
+    return {.text = std::move(text), .data_bytes = at};
   } catch (const json::exception&) {
     fail(Errc::bad_argument, "{}: a name or metadata text is not UTF-8", path);
   }
 }
 
-std::string temporary_name(const std::string& path) {
-  static std::atomic<unsigned> counter = 0;
-  return fmt::format("{}.{}-{}.tmp", path, getpid(), counter++);
-}
-
-// Makes the rename itself durable. Some file systems cannot; the file's contents are safe by then.
-void sync_folder(const std::string& path) {
-  std::filesystem::path folder = std::filesystem::path(path).parent_path();
-  if (folder.empty()) folder = ".";
-  const int descriptor = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (descriptor < 0) return;
-  static_cast<void>(fsync(descriptor));
-  close(descriptor);
-}
-
-}  // namespace
-
 SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path, const SafetensorsMetadata& metadata,
                                      std::span<const TensorHeader> tensors)
-    : path_(path.string()), temporary_(temporary_name(path_)) {
-  auto [header, data_bytes] = header_of(path_, metadata, tensors);
-  const std::uint64_t length = header.size();
-  descriptor_ = open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  if (descriptor_ < 0) {
-    temporary_.clear();
-    fail_io("cannot be created");
-  }
-  try {
-    remaining_ = sizeof length + length;
-    write(std::as_bytes(std::span(&length, 1)));
-    write(std::as_bytes(std::span(header)));
-  } catch (...) {
-    discard();
-    throw;
-  }
-  remaining_ = data_bytes;
-}
+    : SafetensorsWriter(path, header_of(path.string(), metadata, tensors)) {}
 
-SafetensorsWriter::~SafetensorsWriter() {
-  discard();
-}
-
-void SafetensorsWriter::discard() noexcept {
-  if (descriptor_ >= 0) close(std::exchange(descriptor_, -1));
-  if (!temporary_.empty()) unlink(temporary_.c_str());
-  temporary_.clear();
-}
-
-void SafetensorsWriter::fail_io(const char* action) const {
-  const int error = errno;
-  fail(Errc::io, "{}: {}: {}", path_, action, std::generic_category().message(error));
+SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path, const Header& header)
+    : file_(path), remaining_(header.data_bytes) {
+  const std::uint64_t length = header.text.size();
+  file_.write(std::as_bytes(std::span(&length, 1)));
+  file_.write(std::as_bytes(std::span(header.text)));
 }
 
 void SafetensorsWriter::write(std::span<const std::byte> data) {
-  require(data.size() <= remaining_, Errc::bad_argument, "{}: {} bytes of data given, {} expected", path_, data.size(),
-          remaining_);
+  require(data.size() <= remaining_, Errc::bad_argument, "{}: {} bytes of data given, {} expected", file_.path(),
+          data.size(), remaining_);
   remaining_ -= data.size();
-  while (!data.empty()) {
-    const ssize_t written = ::write(descriptor_, data.data(), data.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) fail_io("cannot be written");
-    data = data.subspan(static_cast<std::size_t>(written));
-  }
+  file_.write(data);
 }
 
 void SafetensorsWriter::finish() {
-  require(remaining_ == 0, Errc::bad_argument, "{}: {} bytes of data are missing", path_, remaining_);
-  if (fsync(descriptor_) != 0) fail_io("cannot be written");
-  if (close(std::exchange(descriptor_, -1)) != 0) fail_io("cannot be written");
-  if (std::rename(temporary_.c_str(), path_.c_str()) != 0) fail_io("cannot be given its name");
-  temporary_.clear();
-  sync_folder(path_);
+  require(remaining_ == 0, Errc::bad_argument, "{}: {} bytes of data are missing", file_.path(), remaining_);
+  file_.finish();
 }
 
 void write_safetensors(const std::filesystem::path& path, const SafetensorsMetadata& metadata,

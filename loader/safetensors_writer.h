@@ -1,5 +1,4 @@
-// Writes safetensors files so that a reader sees either a complete file or none: the data go to a temporary name in the
-// same folder, reach the disk, and only then take the final name. One thread at a time.
+// Writes safetensors files, as an AtomicFile: all or nothing. One thread at a time.
 #pragma once
 
 #include <cstddef>
@@ -10,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "loader/atomic_file.h"
 #include "runtime/dtype.h"
 
 namespace millrace {
@@ -30,11 +30,6 @@ class SafetensorsWriter {
   // file and the system's reason.
   SafetensorsWriter(const std::filesystem::path& path, const SafetensorsMetadata& metadata,
                     std::span<const TensorHeader> tensors);
-  SafetensorsWriter(const SafetensorsWriter&) = delete;
-  SafetensorsWriter& operator=(const SafetensorsWriter&) = delete;
-  // Removes the temporary file unless finish() succeeded.
-  ~SafetensorsWriter();
-
   // Appends data. Throws Error(io), Error(bad_argument) beyond what was declared.
   void write(std::span<const std::byte> data);
 
@@ -42,12 +37,16 @@ class SafetensorsWriter {
   void finish();
 
  private:
-  void discard() noexcept;
-  [[noreturn]] void fail_io(const char* action) const;
+  struct Header {
+    std::string text;  // JSON, padded to a multiple of 8 bytes so that the data are aligned
+    std::uint64_t data_bytes = 0;
+  };
+  static Header header_of(const std::string& path, const SafetensorsMetadata& metadata,
+                          std::span<const TensorHeader> tensors);
+  SafetensorsWriter(const std::filesystem::path& path, const Header& header);
 
-  std::string path_, temporary_;
-  int descriptor_ = -1;
-  std::uint64_t remaining_ = 0;  // declared bytes not yet written
+  AtomicFile file_;
+  std::uint64_t remaining_;  // declared bytes not yet written
 };
 
 struct TensorToWrite : TensorHeader {

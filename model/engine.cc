@@ -226,6 +226,10 @@ bool Engine::has_tokenizer() const noexcept {
   return state_->tokenizer != nullptr;
 }
 
+const ToolFormat& Engine::tool_format() const noexcept {
+  return *state_->family->tool_format;
+}
+
 const Tokenizer& Engine::tokenizer() const {
   require(state_->tokenizer != nullptr, Errc::not_found, "{}: no tokenizer.json; text needs one, --tokens does not",
           state_->checkpoint.path());

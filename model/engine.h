@@ -22,6 +22,7 @@ namespace millrace {
 
 class Checkpoint;
 class Tokenizer;
+struct ToolFormat;
 
 // Which hidden state a multi-token-prediction layer reads.
 enum class MtpWiring {
@@ -81,6 +82,8 @@ class Engine {
   // Throws Error(not_found) for a folder without tokenizer files.
   const Tokenizer& tokenizer() const;
   bool has_tokenizer() const noexcept;
+  // How this family writes reasoning and tool calls.
+  const ToolFormat& tool_format() const noexcept;
   // Ids that end a generation: generation_config.json, config.json and the tokens that end a turn by name.
   const std::vector<std::int32_t>& stop_ids() const noexcept;
   // What an application should tell its user: each a sentence naming the file, what is odd and what was assumed.

@@ -17,7 +17,7 @@
 namespace millrace {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using nlohmann::json;
 
 enum Type : std::uint8_t {
   unknown_type = 1,
@@ -29,8 +29,6 @@ enum Type : std::uint8_t {
   string_type = 64,
 };
 
-constexpr int max_schema_depth = 64;
-
 Type type_named(const std::string& name) {
   if (name == "integer") return integer_type;
   if (name == "number") return number_type;
@@ -40,7 +38,7 @@ Type type_named(const std::string& name) {
   return name == "string" ? string_type : unknown_type;
 }
 
-Type type_of(const Json& value) {
+Type type_of(const json& value) {
   if (value.is_number_integer()) return integer_type;
   if (value.is_number_float()) return number_type;
   if (value.is_boolean()) return boolean_type;
@@ -49,23 +47,22 @@ Type type_of(const Json& value) {
   return value.is_object() ? object_type : unknown_type;
 }
 
-// The types a schema allows, all its alternatives together; a schema that names none allows text.
-int schema_types(const Json& schema, int depth = 0) {
-  require(depth < max_schema_depth, Errc::bad_argument, "tools: a schema is nested more than {} levels deep",
-          max_schema_depth);
+// The types a schema allows, all its alternatives together; a schema that names none allows text. No deeper than JSON
+// may be nested.
+int schema_types(const json& schema) {
   if (!schema.is_object()) return string_type;
   int types = 0;
   const auto list = [&schema](const char* key) {
     const auto found = schema.find(key);
-    return found != schema.end() && found->is_array() ? *found : Json::array();
+    return found != schema.end() && found->is_array() ? *found : json::array();
   };
   if (const auto type = schema.find("type"); type != schema.end() && type->is_string())
     types |= type_named(type->get_ref<const std::string&>());
-  for (const Json& type : list("type"))
+  for (const json& type : list("type"))
     if (type.is_string()) types |= type_named(type.get_ref<const std::string&>());
-  for (const Json& value : list("enum")) types |= type_of(value);
+  for (const json& value : list("enum")) types |= type_of(value);
   for (const char* several : {"anyOf", "oneOf", "allOf"})
-    for (const Json& choice : list(several)) types |= schema_types(choice, depth + 1);
+    for (const json& choice : list(several)) types |= schema_types(choice);
   return types != 0 ? types : string_type;
 }
 
@@ -121,7 +118,7 @@ std::optional<std::string> number_json(std::string_view text) {
   constexpr double exact_integers = 9007199254740992;  // 2^53
   if (value == std::trunc(value) && std::abs(value) < exact_integers)
     return std::to_string(static_cast<std::int64_t>(value));
-  return Json(value).dump();
+  return json(value).dump();
 }
 
 std::optional<bool> boolean_of(std::string_view text, bool loose) {
@@ -131,7 +128,9 @@ std::optional<bool> boolean_of(std::string_view text, bool loose) {
   return std::nullopt;
 }
 
+// Whether `text` may stand inside other JSON as it is.
 bool is_json(std::string_view text) {
+  if (text.starts_with("\xef\xbb\xbf")) return false;  // a byte order mark is accepted before whole files only
   try {
     parse_json(text, "value");
     return true;
@@ -141,7 +140,7 @@ bool is_json(std::string_view text) {
 }
 
 std::string text_json(std::string_view text) {
-  return Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
+  return json(text).dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
 // One value as JSON. Objects, arrays and what else is JSON already keeps its spelling.
@@ -163,8 +162,8 @@ std::string value_json(const std::string& text, int types, const ToolFormat& for
   return text_json(text);
 }
 
-const Json& member(const Json& object, const char* key) {
-  static const Json nothing;
+const json& member(const json& object, const char* key) {
+  static const json nothing;
   if (!object.is_object()) return nothing;
   const auto found = object.find(key);
   return found != object.end() ? *found : nothing;
@@ -206,16 +205,23 @@ std::string unescape_entities(std::string_view text) {
   }
 }
 
-OfferedTools::OfferedTools(const Json& tools) {
+OfferedTools::OfferedTools(std::string_view text) {
+  if (text.empty()) return;
+  json tools;
+  try {
+    tools = parse_json(text, "tools");
+  } catch (const Error& error) {
+    fail(Errc::bad_argument, "{}", error.what());
+  }
   require(tools.is_array() || tools.is_null(), Errc::bad_argument, "tools: {}, expected a list", tools.type_name());
-  for (const Json& entry : tools) {
-    const Json& function = member(entry, "function").is_null() ? entry : member(entry, "function");
-    const Json& name = member(function, "name");
+  for (const json& entry : tools) {
+    const json& function = member(entry, "function").is_null() ? entry : member(entry, "function");
+    const json& name = member(function, "name");
     require(name.is_string() && !name.get_ref<const std::string&>().empty(), Errc::bad_argument,
             "tools: entry {} has no function name", &entry - &tools.front());
     Parameters& parameters = functions_[name.get<std::string>()];
     parameters.clear();
-    if (const Json& properties = member(member(function, "parameters"), "properties"); properties.is_object())
+    if (const json& properties = member(member(function, "parameters"), "properties"); properties.is_object())
       for (const auto& [key, schema] : properties.items()) parameters[key] = static_cast<Types>(schema_types(schema));
   }
 }

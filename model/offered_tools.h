@@ -4,7 +4,6 @@
 
 #include <cstdint>
 #include <map>
-#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -16,9 +15,10 @@ namespace millrace {
 class OfferedTools {
  public:
   OfferedTools() = default;
-  // `tools` as chat templates take them: a list of {"type": "function", "function": {"name", "parameters": SCHEMA}}, or
-  // of functions alone; null is none. Throws Error(bad_argument) naming the entry for anything else.
-  explicit OfferedTools(const nlohmann::ordered_json& tools);
+  // `tools` as chat templates take them: the JSON of a list of {"type": "function", "function": {"name", "parameters":
+  // SCHEMA}}, or of functions alone; an empty text is none. Throws Error(bad_argument) naming the entry for anything
+  // else.
+  explicit OfferedTools(std::string_view tools);
 
   bool empty() const noexcept { return functions_.empty(); }
   bool has(std::string_view function) const { return functions_.find(function) != functions_.end(); }

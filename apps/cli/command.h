@@ -11,6 +11,7 @@ namespace millrace {
 using Run = std::function<int()>;
 
 Run declare_generate(CLI::App& app);
+Run declare_chat(CLI::App& app);
 Run declare_eval(CLI::App& app);
 Run declare_tokenize(CLI::App& app);
 Run declare_detokenize(CLI::App& app);

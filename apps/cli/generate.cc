@@ -5,7 +5,6 @@
 #include <chrono>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <random>
 
 #include "apps/cli/command.h"
 #include "apps/common/input.h"
@@ -14,6 +13,7 @@
 #include "apps/common/options.h"
 #include "apps/common/output.h"
 #include "apps/common/progress.h"
+#include "apps/common/sampling_flags.h"
 #include "loader/tokenizer.h"
 #include "model/generate.h"
 #include "ops/isa.h"
@@ -26,24 +26,10 @@ struct GenerateFlags {
   EngineFlags engine;
   PromptFlags prompt;
   GenerateOptions generation;
-  std::optional<float> temperature, top_p, min_p, repetition_penalty;
-  std::optional<int> top_k;
-  std::optional<std::uint64_t> seed;
+  SamplingFlags sampling;
   std::string mtp = "auto";
   bool json = false, stats = false, render_only = false;
 };
-
-// generation_config.json where no flag says otherwise.
-SamplingOptions sampling_of(const GenerateFlags& flags, const Engine& engine) {
-  SamplingOptions sampling = default_sampling(engine);
-  sampling.temperature = flags.temperature.value_or(sampling.temperature);
-  sampling.top_p = flags.top_p.value_or(sampling.top_p);
-  sampling.min_p = flags.min_p.value_or(sampling.min_p);
-  sampling.top_k = flags.top_k.value_or(sampling.top_k);
-  sampling.repetition_penalty = flags.repetition_penalty.value_or(sampling.repetition_penalty);
-  sampling.seed = flags.seed ? *flags.seed : std::random_device()();
-  return sampling;
-}
 
 // "auto", "off" or a number.
 std::string check_mtp(const std::string& text) {
@@ -161,7 +147,7 @@ int generate_text(GenerateFlags& flags) {
           "--mtp {}: {} holds {} prediction layers", flags.mtp, model_name(*engine), engine->mtp_layers_in_files());
   const double load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   const std::vector<std::int32_t> prompt = flags.prompt.read(*engine);
-  flags.generation.sampling = sampling_of(flags, *engine);
+  flags.generation.sampling = flags.sampling.options(*engine);
 
   Session session(*engine);
   const Interrupt interrupt;
@@ -178,39 +164,6 @@ int generate_text(GenerateFlags& flags) {
   if (stream && output_is_terminal()) write_output("\n");
   if (flags.stats) print_note(stats_report(report));
   return result.finish_reason == FinishReason::interrupted ? Interrupt::exit_code : EXIT_SUCCESS;
-}
-
-// CLI11 would let a negative number wrap around.
-std::string check_seed(const std::string& text) {
-  return text.starts_with('-') ? "'" + text + "', expected a whole number from 0" : "";
-}
-
-void add_sampling_options(CLI::App& app, GenerateFlags& flags) {
-  const std::string group = "Sampling (defaults: the model's generation_config.json)";
-  app.add_option("--temperature", flags.temperature, "0 always takes the likeliest token")
-      ->option_text("X")
-      ->check(CLI::Range(0.0, 1000.0))
-      ->group(group);
-  app.add_option("--top-k", flags.top_k, "draw among the K likeliest tokens; 0: all")
-      ->option_text("K")
-      ->check(CLI::Range(0, 1 << 30))
-      ->group(group);
-  app.add_option("--top-p", flags.top_p, "draw among the likeliest tokens that reach probability P")
-      ->option_text("P")
-      ->check(CLI::Range(0.0, 1.0))
-      ->group(group);
-  app.add_option("--min-p", flags.min_p, "draw among tokens at least P times as likely as the likeliest")
-      ->option_text("P")
-      ->check(CLI::Range(0.0, 1.0))
-      ->group(group);
-  app.add_option("--repetition-penalty", flags.repetition_penalty, "above 1 avoids tokens already there")
-      ->option_text("X")
-      ->check(CLI::Range(0.001, 1000.0))
-      ->group(group);
-  app.add_option("--seed", flags.seed, "the same seed draws the same tokens; default: random")
-      ->option_text("N")
-      ->check(check_seed)
-      ->group(group);
 }
 
 }  // namespace
@@ -233,7 +186,7 @@ Run declare_generate(CLI::App& app) {
   app.add_flag("--ignore-eos", flags->generation.ignore_eos, "go on after the model's stop tokens");
   app.add_flag("--json", flags->json, "print one JSON object instead of the text");
   app.add_flag("--stats", flags->stats, "speed and memory, on standard error");
-  add_sampling_options(app, *flags);
+  flags->sampling.add_to(app);
   add_engine_options(app, flags->engine);
   app.footer(
       "Ctrl-C ends with the text so far, exit code 130.\nExample: millrace generate \"Once upon a time\" -n 100");

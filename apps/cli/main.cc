@@ -23,6 +23,7 @@ struct Subcommand {
 
 constexpr std::array subcommands = {
     Subcommand{"generate", "Continue a text.", declare_generate},
+    Subcommand{"chat", "Talk with a model.", declare_chat},
     Subcommand{"eval", "Compute one forward pass and write logits and step outputs to a file.", declare_eval},
     Subcommand{"tokenize", "Turn text into token ids.", declare_tokenize},
     Subcommand{"detokenize", "Turn token ids into text.", declare_detokenize},

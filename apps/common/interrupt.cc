@@ -5,8 +5,8 @@ namespace {
 
 volatile std::sig_atomic_t raised = 0;
 
-void raise_flag(int) {
-  raised = 1;
+void raise_flag(int signal) {
+  raised = signal;
 }
 
 }  // namespace
@@ -26,8 +26,8 @@ Interrupt::~Interrupt() {
   sigaction(SIGTERM, &previous_terminate_, nullptr);
 }
 
-bool Interrupt::requested() noexcept {
-  return raised != 0;
+int Interrupt::signal() noexcept {
+  return raised;
 }
 
 }  // namespace millrace

@@ -16,7 +16,9 @@ class Interrupt {
   Interrupt(const Interrupt&) = delete;
   Interrupt& operator=(const Interrupt&) = delete;
 
-  static bool requested() noexcept;
+  static bool requested() noexcept { return signal() != 0; }
+  // The signal that came, or 0.
+  static int signal() noexcept;
 
  private:
   struct sigaction previous_interrupt_ {};

@@ -54,7 +54,7 @@ help_and_version() {
   grep -Eq '^millrace [0-9]+\.[0-9]+\.[0-9]+$' out || complain "--version: $(cat out)"
   run 0
   grep -q generate out || complain "no subcommand shows no help"
-  for subcommand in "" generate eval tokenize detokenize inspect; do
+  for subcommand in "" generate chat eval tokenize detokenize inspect; do
     run 0 $subcommand --help
     [ "$(wc -l <out)" -le 40 ] || complain "help of '$subcommand' has $(wc -l <out) lines"
     [ "$(wc -L <out)" -le 100 ] || complain "help of '$subcommand' has lines of $(wc -L <out) columns"

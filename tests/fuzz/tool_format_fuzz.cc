@@ -20,7 +20,7 @@ const OfferedTools& offered() {
   static const OfferedTools tools(
       nlohmann::ordered_json::parse(R"([{"function": {"name": "f", "parameters": {"properties": {
       "i": {"type": "integer"}, "n": {"type": "number"}, "b": {"type": "boolean"}, "o": {"type": "object"},
-      "a": {"anyOf": [{"type": "array"}, {"enum": [1, "x", null]}]}, "s": {"type": "string"}, "u": {"type": "blob"}}}}}])"));
+      "a": {"anyOf": [{"type": "array"}, {"enum": [1, "x", null]}]}, "s": {"type": "string"}, "u": {"type": "blob"}}}}}])");
   return tools;
 }
 

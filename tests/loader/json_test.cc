@@ -38,6 +38,11 @@ TEST(Json, NamesTheFileAndThePlaceOfASyntaxError) {
   EXPECT_THAT(message_of("{\n \"a\": tru }"), HasSubstr("line 2"));
 }
 
+TEST(Json, RefusesNul) {
+  EXPECT_THAT(message_of({"7\0", 2}), HasSubstr("NUL byte at offset 1"));
+  EXPECT_THAT(message_of({"{}\0junk", 7}), HasSubstr("NUL byte at offset 2"));
+}
+
 TEST(Json, RefusesBytesThatAreNotUtf8) {
   EXPECT_THAT(message_of("{\"a\xff\": 1}"), HasSubstr("UTF-8"));
   EXPECT_THAT(message_of("\"\xed\xa0\x80\""), HasSubstr("UTF-8"));

@@ -12,8 +12,9 @@ namespace {
 using ::testing::HasSubstr;
 using Json = nlohmann::ordered_json;
 
-Json tool(const Json& properties) {
-  return {{{"type", "function"}, {"function", {{"name", "f"}, {"parameters", {{"properties", properties}}}}}}};
+std::string tool(const Json& properties) {
+  return Json{{{"type", "function"}, {"function", {{"name", "f"}, {"parameters", {{"properties", properties}}}}}}}
+      .dump();
 }
 
 // The JSON that `text` becomes for a parameter with that schema.
@@ -85,6 +86,12 @@ TEST(OfferedTools, ArgumentsAreAlwaysJson) {
   EXPECT_EQ(tools.arguments("f", {}, mimo_tool_format), "{}");
 }
 
+// What is passed on as the JSON it spells must be JSON inside other JSON too.
+TEST(OfferedTools, OnlyWholeJsonKeepsItsSpelling) {
+  EXPECT_EQ(value({"7\0\0", 3}, "{\"type\": \"number\"}"), "\"7\\u0000\\u0000\"");
+  EXPECT_EQ(value("\xef\xbb\xbf[1]", "{\"type\": \"array\"}"), "\"\xef\xbb\xbf[1]\"");
+}
+
 TEST(OfferedTools, Entities) {
   EXPECT_EQ(unescape_entities("&lt;&gt;&amp;amp;&quot;&apos;"), "<>&amp;\"'");
   EXPECT_EQ(unescape_entities("&#65;&#x41;&#X1F600;"), "AA\xf0\x9f\x98\x80");
@@ -95,20 +102,18 @@ TEST(OfferedTools, Entities) {
 
 TEST(OfferedTools, BadListsAreRefused) {
   const auto message = [](const char* tools) {
-    return test::error_of(Errc::bad_argument, [tools] { OfferedTools offered(Json::parse(tools)); });
+    return test::error_of(Errc::bad_argument, [tools] { OfferedTools offered{std::string_view(tools)}; });
   };
   EXPECT_THAT(message("{}"), HasSubstr("expected a list"));
   EXPECT_THAT(message("[{\"name\": \"a\"}, 7]"), HasSubstr("entry 1"));
   EXPECT_THAT(message("[{\"function\": {\"name\": \"\"}}]"), HasSubstr("entry 0"));
-  Json schema = {{"type", "integer"}};
-  for (int i = 0; i < 1000; ++i) schema = {{"anyOf", Json::array({schema})}};
-  EXPECT_THAT(test::error_of(Errc::bad_argument,
-                             [&] {
-                               OfferedTools offered(tool({{"p", schema}}));
-                             }),
+  std::string schema = "1";
+  for (int i = 0; i < 1000; ++i) schema = "{\"anyOf\": [" + schema + "]}";
+  EXPECT_THAT(message(("[{\"name\": \"f\", \"parameters\": {\"properties\": {\"p\": " + schema + "}}}]").c_str()),
               HasSubstr("nested"));
-  EXPECT_TRUE(OfferedTools(Json()).empty());
-  EXPECT_TRUE(OfferedTools(Json::array({{{"name", "bare"}}})).has("bare"));
+  EXPECT_THAT(message("[7"), HasSubstr("tools: not valid JSON"));
+  EXPECT_TRUE(OfferedTools("").empty());
+  EXPECT_TRUE(OfferedTools("[{\"name\": \"bare\"}]").has("bare"));
 }
 
 }  // namespace

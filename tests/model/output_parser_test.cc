@@ -88,7 +88,7 @@ TEST(OutputParser, GoldensCutInEveryWay) {
   int cases = 0;
   for (const Json& json : goldens["cases"]) {
     SCOPED_TRACE(json["family"].get<std::string>() + ": " + json["name"].get<std::string>());
-    const Case one{json, OfferedTools(json["tools_offered"] ? goldens["tools"] : Json())};
+    const Case one{json, OfferedTools(json["tools_offered"] ? goldens["tools"].dump() : "")};
     const std::string text = json["text"];
     one.check({text});
     one.check(characters(text));
@@ -102,7 +102,7 @@ TEST(OutputParser, GoldensCutInEveryWay) {
 }
 
 TEST(OutputParser, EventsKeepTheirOrder) {
-  const OfferedTools tools(Json::array({{{"name", "ping"}}}));
+  const OfferedTools tools("[{\"name\": \"ping\"}]");
   OutputParser parser(mimo_tool_format, "<think></think>", tools);
   const auto events = parser.push("a<tool_call><function=ping></function></tool_call>b");
   ASSERT_EQ(events.size(), 3u);
@@ -114,7 +114,7 @@ TEST(OutputParser, EventsKeepTheirOrder) {
 
 // Endless or adversarial output: each of these would not end in a test's lifetime if it took quadratic time.
 TEST(OutputParser, TimeIsProportionalToTheText) {
-  const OfferedTools tools(Json::array({{{"name", "ping"}}}));
+  const OfferedTools tools("[{\"name\": \"ping\"}]");
   const auto repeated = [](std::string_view text, std::size_t count) {
     std::string result;
     for (std::size_t i = 0; i < count; ++i) result += text;
@@ -147,7 +147,7 @@ TEST(OutputParser, TimeIsProportionalToTheText) {
 }
 
 TEST(OutputParser, ManyParametersTakeTimeProportionalToThem) {
-  const OfferedTools tools(Json::array({{{"name", "ping"}}}));
+  const OfferedTools tools("[{\"name\": \"ping\"}]");
   std::string text = "<tool_call><function=ping>";
   for (int i = 0; i < 200000; ++i) text += "<parameter=p" + std::to_string(i) + ">1</parameter>";
   OutputParser parser(mimo_tool_format, "</think>", tools);
@@ -157,7 +157,7 @@ TEST(OutputParser, ManyParametersTakeTimeProportionalToThem) {
 }
 
 TEST(OutputParser, BlocksAreBounded) {
-  const OfferedTools tools(Json::array({{{"name", "ping"}}}));
+  const OfferedTools tools("[{\"name\": \"ping\"}]");
   const std::string block = "<tool_call>" + std::string(OutputParser::max_block_bytes - 12, 'x') + "\xc3\xa9";
   const std::string text = block + "<function=ping></function></tool_call>!";
   for (const std::size_t size : {std::size_t{65535}, std::size_t{999}, text.size()}) {

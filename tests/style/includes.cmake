@@ -24,6 +24,7 @@ set(confined
   "^utf8proc"           "^loader/.*\\.cc$"
   "^liburing"           "^loader/.*\\.cc$"
   "^CLI/"               "^apps/"
+  "^histedit"           "^apps/common/line_editor\\.cc$"
   "^httplib"            "^apps/server/"
   "^Eigen/"             "^$"
   "^g(test|mock)/"      "^$"

@@ -1,0 +1,66 @@
+#include "loader/atomic_file.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstdio>
+#include <system_error>
+#include <utility>
+
+#include "runtime/error.h"
+
+namespace millrace {
+namespace {
+
+std::string temporary_name(const std::string& path) {
+  static std::atomic<unsigned> counter = 0;
+  return fmt::format("{}.{}-{}.tmp", path, getpid(), counter++);
+}
+
+// Makes the rename itself durable. Some file systems cannot; the file's contents are safe by then.
+void sync_folder(const std::string& path) {
+  std::filesystem::path folder = std::filesystem::path(path).parent_path();
+  if (folder.empty()) folder = ".";
+  const int descriptor = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) return;
+  static_cast<void>(fsync(descriptor));
+  close(descriptor);
+}
+
+}  // namespace
+
+AtomicFile::AtomicFile(const std::filesystem::path& path) : path_(path.string()), temporary_(temporary_name(path_)) {
+  descriptor_ = open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  if (descriptor_ < 0) fail_io("cannot be created");
+}
+
+AtomicFile::~AtomicFile() {
+  if (descriptor_ >= 0) close(descriptor_);
+  if (!temporary_.empty()) unlink(temporary_.c_str());
+}
+
+void AtomicFile::fail_io(const char* action) const {
+  const int error = errno;
+  fail(Errc::io, "{}: {}: {}", path_, action, std::generic_category().message(error));
+}
+
+void AtomicFile::write(std::span<const std::byte> data) {
+  while (!data.empty()) {
+    const ssize_t written = ::write(descriptor_, data.data(), data.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) fail_io("cannot be written");
+    data = data.subspan(static_cast<std::size_t>(written));
+  }
+}
+
+void AtomicFile::finish() {
+  if (fsync(descriptor_) != 0) fail_io("cannot be written");
+  if (close(std::exchange(descriptor_, -1)) != 0) fail_io("cannot be written");
+  if (std::rename(temporary_.c_str(), path_.c_str()) != 0) fail_io("cannot be given its name");
+  temporary_.clear();
+  sync_folder(path_);
+}
+
+}  // namespace millrace
