@@ -17,8 +17,7 @@ void check(bool condition) {
 }
 
 const OfferedTools& offered() {
-  static const OfferedTools tools(
-      nlohmann::ordered_json::parse(R"([{"function": {"name": "f", "parameters": {"properties": {
+  static const OfferedTools tools(R"([{"function": {"name": "f", "parameters": {"properties": {
       "i": {"type": "integer"}, "n": {"type": "number"}, "b": {"type": "boolean"}, "o": {"type": "object"},
       "a": {"anyOf": [{"type": "array"}, {"enum": [1, "x", null]}]}, "s": {"type": "string"}, "u": {"type": "blob"}}}}}])");
   return tools;
