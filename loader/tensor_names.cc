@@ -18,6 +18,8 @@ constexpr Spelling spellings[] = {
     {"experts.#.w1", "experts.#.gate_proj"},
     {"experts.#.w3", "experts.#.up_proj"},
     {"experts.#.w2", "experts.#.down_proj"},
+    {"experts.gate_and_up_projs", "experts.gate_up_proj"},
+    {"experts.down_projs", "experts.down_proj"},
     {"self_attn.sinks", "self_attn.attention_sink_bias"},
 };
 constexpr std::string_view model_prefix = "model.";

@@ -37,6 +37,8 @@ TEST(TensorNames, PublishedMiniMax) {
 TEST(TensorNames, Transformers5AndAutomodel) {
   expect_spelling("model.layers.3.mlp.e_score_correction_bias", "layers.3.mlp.gate.e_score_correction_bias");
   expect_spelling("model.layers.3.mlp.experts.gate_up_proj", "layers.3.mlp.experts.gate_up_proj");
+  expect_spelling("model.layers.3.mlp.experts.gate_and_up_projs", "layers.3.mlp.experts.gate_up_proj");
+  expect_spelling("model.layers.3.mlp.experts.down_projs", "layers.3.mlp.experts.down_proj");
   expect_spelling("model.layers.3.self_attn.sinks", "layers.3.self_attn.attention_sink_bias");
   expect_spelling("layers.3.mlp.gate.weight", "layers.3.mlp.gate.weight");
 }
