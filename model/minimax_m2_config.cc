@@ -45,24 +45,27 @@ void check_attention_types(const ConfigReader& config, std::int64_t layers) {
           config.where(), other - types->begin(), *other);
 }
 
-// rotary_dim decides, since a factor is rounded down: Transformers makes 29 of 30 / 44 * 44. Without either, all of a
-// head's dimensions would rotate in some implementations; no published model does that.
+// Without a size all of a head's dimensions would rotate in some implementations; no published model does that.
+std::int64_t assumed_rotary_dim(const ConfigReader& config, std::int64_t head_dim, std::vector<std::string>& warnings) {
+  constexpr std::string_view absent = "neither rotary_dim nor partial_rotary_factor is present";
+  require(published_rotary_dim <= head_dim, Errc::bad_config,
+          "{}: {}, and the {} dimensions that the published models rotate do not fit head_dim {}", config.where(),
+          absent, published_rotary_dim, head_dim);
+  warnings.push_back(fmt::format("{}: {}; {} of the {} dimensions of a head are rotated, as in the published models",
+                                 config.where(), absent, published_rotary_dim, head_dim));
+  return published_rotary_dim;
+}
+
+// rotary_dim decides, since a factor is rounded down: Transformers makes 29 of 30 / 44 * 44.
 std::int64_t read_rotary_dim(const ConfigReader& config, const std::optional<ConfigReader>& parameters,
                              std::int64_t head_dim, std::vector<std::string>& warnings) {
-  std::int64_t size = published_rotary_dim;
-  if (const auto given = config.find_integer({"rotary_dim"}, {2, head_dim_range.high}))
-    size = *given;
-  else if (const auto factor =
-               find_rope_number(config, "partial_rotary_factor", parameters, "partial_rotary_factor", {0, 1}))
-    size = rotary_dim(head_dim, *factor, config.where());
-  else
-    warnings.push_back(fmt::format(
-        "{}: neither rotary_dim nor partial_rotary_factor is present; {} of the {} dimensions of a head are "
-        "rotated, as in the published models",
-        config.where(), size, head_dim));
-  require(size % 2 == 0 && size <= head_dim, Errc::bad_config,
-          "{}: rotary_dim is {}, expected an even number up to head_dim {}", config.where(), size, head_dim);
-  return size;
+  if (const auto size = config.find_integer({"rotary_dim"}, {2, head_dim_range.high})) {
+    require(*size % 2 == 0 && *size <= head_dim, Errc::bad_config,
+            "{}: rotary_dim is {}, expected an even number up to head_dim {}", config.where(), *size, head_dim);
+    return *size;
+  }
+  const auto factor = find_rope_number(config, "partial_rotary_factor", parameters, "partial_rotary_factor", {0, 1});
+  return factor ? rotary_dim(head_dim, *factor, config.where()) : assumed_rotary_dim(config, head_dim, warnings);
 }
 
 RopeSpec read_rope(const ConfigReader& config, std::int64_t head_dim, std::vector<std::string>& warnings) {

@@ -140,7 +140,7 @@ constexpr Refusal refusals[] = {
     {R"({"rotary_dim": 15})", "rotary_dim is 15, expected an even number up to head_dim 32"},
     {R"({"rotary_dim": 34})", "rotary_dim is 34"},
     {R"({"rotary_dim": 0})", "rotary_dim is 0"},
-    {R"({"rotary_dim": null})", "rotary_dim is 64, expected an even number up to head_dim 32"},
+    {R"({"rotary_dim": null})", "neither rotary_dim nor partial_rotary_factor is present, and the 64 dimensions"},
     {R"({"rotary_dim": null, "partial_rotary_factor": 0.1})", "rotates 3 of 32"},
     {R"({"rotary_dim": null, "partial_rotary_factor": 0.5, "rope_parameters": {"partial_rotary_factor": 0.25}})",
      "partial_rotary_factor is 0.5, but partial_rotary_factor of rope_parameters is 0.25"},
