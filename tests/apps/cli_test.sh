@@ -244,6 +244,31 @@ inspecting() {
   grep -q 'nothing is wrong' out || complain "inspect --verify: $(tail -3 out)"
 }
 
+# Another family, as published and as a mirror renames it.
+second_family() {
+  [ -d "$golden/models/minimax-basic" ] || return
+  cp -r "$golden/models/minimax-basic" mirror
+  chmod -R u+w mirror
+  run 0 inspect -m mirror
+  grep -q '^family *minimax_m2' out || complain "inspect names no family: $(cat out)"
+  grep -q 'qk norm' out || complain "inspect says nothing of the QK norm"
+  [ "$(wc -L <out)" -le 130 ] || complain "inspect prints lines of $(wc -L <out) columns"
+  run 0 generate -m mirror --tokens 1,2,3 -n 4 --temperature 0
+  cp out published
+  grep -q warning err && complain "a published folder is warned of: $(cat err)"
+  sed -i 's/"minimax_m2"/"mixtral"/' mirror/config.json
+  run 0 generate -m mirror --tokens 1,2,3 -n 4 --temperature 0
+  same "$(cat out)" "$(cat published)" "a renamed model"
+  grep -q '^millrace: warning: .*mixtral' err || complain "no warning of a wrong name: $(cat err)"
+  run 0 inspect -m mirror
+  grep -q '^warning .*mixtral' out || complain "inspect does not warn of a wrong name"
+  run 0 eval -m mirror --tokens 1,2,3 --out mirror.safetensors --trace layers.0.self_attn.q_norm
+  run 0 inspect -m mirror.safetensors
+  grep -q 'layers.0.self_attn.q_norm' out || complain "eval does not trace the QK norm"
+  sed -i 's/"mixtral"/"minimax_m3"/' mirror/config.json
+  refused 1 "minimax_m3" inspect -m mirror
+}
+
 broken_models() {
   refused 1 "no/such" generate -m no/such "$prompt"
   mkdir empty
@@ -286,6 +311,7 @@ closed_output
 interrupted
 evaluating
 inspecting
+second_family
 broken_models
 if [ "$failures" != 0 ]; then
   echo "$failures checks failed"
