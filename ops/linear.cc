@@ -23,10 +23,11 @@ std::int64_t outputs_per_task(const LinearWeight& weight, std::int64_t rows, int
 }
 
 LinearFormat format_of(const Tensor& weight, Compute compute) {
+  if (weight.dtype() == Dtype::u8 && weight.exponents() != nullptr) return LinearFormat::mxfp4;
   if (weight.dtype() == Dtype::bf16) return LinearFormat::bf16;
   if (weight.dtype() == Dtype::f8_e4m3) return LinearFormat::f8_e4m3;
   require(weight.dtype() == Dtype::f32 && compute == Compute::f32, Errc::bad_argument,
-          "linear: a weight of {}, expected BF16, F8_E4M3{}", name_of(weight.dtype()),
+          "linear: a weight of {}, expected BF16, F8_E4M3, MXFP4{}", name_of(weight.dtype()),
           compute == Compute::f32 ? " or F32" : "");
   return LinearFormat::f32;
 }
@@ -44,15 +45,18 @@ LinearWeight linear_weight(const Tensor& weight, Compute compute) {
                 scales.skipped_rows < linear_block,
             Errc::bad_argument, "linear: an FP8 weight {} with {} scales per row in segments of {} rows",
             shape_text(weight.shape()), scales.columns, scales.segment_rows);
+  require(format != LinearFormat::mxfp4 || weight.dim(1) % 16 == 0, Errc::bad_argument,
+          "linear: an MXFP4 weight of {} bytes a row, which is not a multiple of 16", weight.dim(1));
   return {.data = weight.data(),
           .scales = scales.data,
           .format = format,
           .outputs = weight.dim(0),
-          .inputs = weight.dim(1),
+          .inputs = format == LinearFormat::mxfp4 ? 2 * weight.dim(1) : weight.dim(1),
           .scale_columns = scales.columns,
           .segment_rows = scales.segment_rows,
           .skipped_rows = scales.skipped_rows,
-          .small_codes = scales.small_codes};
+          .small_codes = scales.small_codes,
+          .exponents = weight.exponents()};
 }
 
 Linear::Linear(const Tensor& weight, LinearOptions options)
@@ -114,11 +118,9 @@ std::size_t Linear::scratch_bytes(std::int64_t rows, int threads) const {
 
 Cost Linear::cost(std::int64_t rows) const {
   const double outputs = static_cast<double>(weight_.outputs), inputs = static_cast<double>(weight_.inputs);
-  const double weight_bytes = weight_.format == LinearFormat::f8_e4m3 ? 1
-                              : weight_.format == LinearFormat::bf16  ? 2
-                                                                      : 4;
-  return {.bytes = outputs * inputs * weight_bytes + 4 * static_cast<double>(rows) * (inputs + outputs),
-          .flops = 2 * static_cast<double>(rows) * outputs * inputs};
+  return {
+      .bytes = outputs * static_cast<double>(weight_.row_bytes()) + 4 * static_cast<double>(rows) * (inputs + outputs),
+      .flops = 2 * static_cast<double>(rows) * outputs * inputs};
 }
 
 }  // namespace millrace

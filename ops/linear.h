@@ -13,7 +13,7 @@
 namespace millrace {
 
 enum class Compute {
-  bf16,  // x rounded to bf16, weights bf16 (an FP8 weight is bf16(code * scale)), fp32 sums
+  bf16,  // x rounded to bf16, weights bf16 (an FP8 weight is bf16(code * scale), an MXFP4 weight is exact), fp32 sums
   f32,   // x and weights in fp32 (an FP8 weight is code * scale), fp32 sums
 };
 
@@ -26,7 +26,7 @@ struct LinearOptions {
 };
 
 // The weight as kernels see it. Throws Error(bad_argument) unless it is a matrix of BF16, F8_E4M3 with block scales
-// that fit its shape, or, for Compute::f32 only, F32.
+// that fit its shape, MXFP4 or, for Compute::f32 only, F32.
 LinearWeight linear_weight(const Tensor& weight, Compute compute);
 
 class Linear final : public Op {

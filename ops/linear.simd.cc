@@ -13,6 +13,13 @@ const float* row_f32(const LinearWeight& weight, std::int64_t output, float* tar
     for (std::int64_t e = 0; e < inputs; e += 16) Lanes::load_bf16_first(source + e, inputs - e).store(target + e);
     return target;
   }
+  if (weight.format == LinearFormat::mxfp4) {
+    const auto* pairs = static_cast<const std::uint8_t*>(weight.data) + offset / 2;
+    const std::uint8_t* exponents = weight.exponents + offset / mxfp4_block;
+    for (std::int64_t e = 0; e < inputs; ++e)
+      target[e] = mxfp4_to_f32(e % 2 == 0 ? pairs[e / 2] & 15u : pairs[e / 2] >> 4, exponents[e / mxfp4_block]);
+    return target;
+  }
   const float* scales = weight.scales_of(output);
   const auto* codes = static_cast<const std::uint8_t*>(weight.data) + offset;
   for (std::int64_t e = 0; e < inputs; e += 16) {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "ops/linear_kernels.h"
+#include "ops/mxfp4.simd.h"
 #include "ops/unpack.simd.h"
 #include "ops/vec.h"
 #include "runtime/bfloat16.h"
@@ -76,6 +77,38 @@ template <class Row, class Step>
   }
 }
 
+struct Mxfp4Row {
+  const std::uint8_t* codes;  // (inputs / 2)
+  const std::uint8_t* exponents;
+};
+
+template <class Step>
+[[gnu::always_inline]] inline void walk(const Mxfp4Row& row, std::int64_t inputs, Step&& step) noexcept {
+  const auto one_block = [&](const std::uint8_t* codes, const std::uint8_t* exponents, std::int64_t block)
+      __attribute__((always_inline)) {
+#pragma GCC unroll 2
+    for (int pair = 0; pair < 2; ++pair)
+#pragma GCC unroll 2
+      for (int part = 0; part < parts; ++part) {
+        const std::int64_t at = pair * 64 + part * part_elements;
+        step(unpack_mxfp4(codes + at / 2, exponents + at / mxfp4_block), block, pair, part);
+      }
+  };
+  constexpr std::int64_t pairs = linear_block / 2, scales = linear_block / mxfp4_block;
+  const std::int64_t blocks = inputs / linear_block, rest = inputs % linear_block;
+  const std::uint8_t* codes = row.codes;
+  for (std::int64_t block = 0; block < blocks; ++block, codes += pairs) {
+    prefetch_stream(codes);
+    one_block(codes, row.exponents + block * scales, block);
+  }
+  if (rest != 0) {
+    std::uint8_t padded[pairs] = {}, exponents[scales] = {};
+    std::memcpy(padded, codes, static_cast<std::size_t>(rest) / 2);
+    std::memcpy(exponents, row.exponents + blocks * scales, static_cast<std::size_t>(rest / mxfp4_block));
+    one_block(padded, exponents, blocks);
+  }
+}
+
 inline float sum_of(const Lanes& a0, const Lanes& a1, const Lanes& a2, const Lanes& a3) noexcept {
   return ((a0 + a1) + (a2 + a3)).sum();
 }
@@ -89,12 +122,15 @@ class WeightRows {
         plain_(reinterpret_cast<std::uint16_t*>(memory + padded_inputs(weight.inputs) / linear_block *
                                                              static_cast<std::int64_t>(sizeof(BlockTables)))) {}
 
-  // body(row), row being an Fp8Row or a Bf16Row.
+  // body(row), row being an Fp8Row, a Bf16Row or an Mxfp4Row.
   template <class Body>
   [[gnu::always_inline]] void visit(std::int64_t output, Body&& body) noexcept {
     const std::int64_t offset = output * weight_.inputs;
     if (weight_.format == LinearFormat::bf16)
       return body(Bf16Row{static_cast<const std::uint16_t*>(weight_.data) + offset});
+    if (weight_.format == LinearFormat::mxfp4)
+      return body(Mxfp4Row{static_cast<const std::uint8_t*>(weight_.data) + offset / 2,
+                           weight_.exponents + offset / mxfp4_block});
     const auto* codes = static_cast<const std::uint8_t*>(weight_.data) + offset;
     choose_tables(output);
     if (regular_) return body(Fp8Row{codes, tables_, small_of(output)});
@@ -279,10 +315,10 @@ class Panel {
 
   // The next tile's weights come from memory while the present ones multiply.
   void set_next(std::int64_t output, std::int64_t strips) noexcept {
-    const std::int64_t size = call_.weight.format == LinearFormat::bf16 ? 2 : 1;
+    const std::int64_t row_bytes = call_.weight.row_bytes();
     const std::int64_t outputs = call_.end - output < Mul::outputs ? call_.end - output : Mul::outputs;
-    next_ = static_cast<const char*>(call_.weight.data) + output * call_.weight.inputs * size;
-    next_end_ = next_ + outputs * call_.weight.inputs * size;
+    next_ = static_cast<const char*>(call_.weight.data) + output * row_bytes;
+    next_end_ = next_ + outputs * row_bytes;
     next_step_ = (next_end_ - next_ + strips - 1) / strips;
   }
   void prefetch_next() noexcept {

@@ -8,6 +8,7 @@
 
 #include "runtime/bfloat16.h"
 #include "runtime/buffer.h"
+#include "runtime/float4.h"
 #include "runtime/float8.h"
 #include "runtime/float_mode.h"
 
@@ -41,6 +42,10 @@ float weight_at(const LinearWeight& weight, std::int64_t output, std::int64_t e)
   const std::int64_t index = output * weight.inputs + e;
   if (weight.format == LinearFormat::f32) return static_cast<const float*>(weight.data)[index];
   if (weight.format == LinearFormat::bf16) return bf16_to_f32(static_cast<const Bfloat16*>(weight.data)[index]);
+  if (weight.format == LinearFormat::mxfp4) {
+    const unsigned pair = static_cast<const std::uint8_t*>(weight.data)[index / 2];
+    return bf16_to_f32(mxfp4_to_bf16(e % 2 == 0 ? pair & 15u : pair >> 4, weight.exponents[index / 32]));
+  }
   const float scale = weight.scales_of(output)[e / linear_block];
   return e4m3_to_f32(static_cast<const std::uint8_t*>(weight.data)[index]) * scale;
 }

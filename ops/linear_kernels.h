@@ -27,6 +27,7 @@ inline constexpr std::int64_t linear_block = 128;  // unit of padding, and the s
 enum class LinearFormat : std::uint8_t {
   bf16,     // bfloat16
   f8_e4m3,  // codes with block scales; in Compute::bf16 a weight is bf16(code * scale), in Compute::f32 code * scale
+  mxfp4,    // two codes a byte with an exponent for 32 of them (runtime/float4.h), exact in bf16
   f32,      // Compute::f32 only
 };
 
@@ -40,6 +41,12 @@ struct LinearWeight {
   std::int64_t segment_rows;                  // outputs per grid of scales
   std::int64_t skipped_rows;                  // of the first block of such a grid
   const std::uint8_t* small_codes = nullptr;  // as BlockScales
+  const std::uint8_t* exponents = nullptr;    // of mxfp4: (outputs, inputs / 32)
+
+  [[gnu::always_inline]] std::int64_t row_bytes() const noexcept {
+    if (format == LinearFormat::mxfp4) return inputs / 2;
+    return inputs * (format == LinearFormat::f32 ? 4 : format == LinearFormat::bf16 ? 2 : 1);
+  }
 
   // The scales of one output: (scale_columns).
   [[gnu::always_inline]] const float* scales_of(std::int64_t output) const noexcept {

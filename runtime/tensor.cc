@@ -14,6 +14,13 @@ Tensor::Tensor(Dtype dtype, std::span<const std::int64_t> shape, const void* dat
   std::copy(shape.begin(), shape.end(), shape_.begin());
 }
 
+Tensor Tensor::mxfp4(std::int64_t rows, std::int64_t columns, const void* codes, const std::uint8_t* exponents) {
+  const std::array<std::int64_t, 2> shape = {rows, columns / 2};
+  Tensor tensor(Dtype::u8, shape, codes);
+  tensor.exponents_ = exponents;
+  return tensor;
+}
+
 std::int64_t Tensor::elements() const noexcept {
   std::int64_t count = 1;
   for (std::int64_t size : shape()) count *= size;
@@ -21,7 +28,7 @@ std::int64_t Tensor::elements() const noexcept {
 }
 
 Tensor Tensor::rows(std::int64_t begin, std::int64_t end) const {
-  assert(rank_ >= 1 && 0 <= begin && begin <= end && end <= dim(0) && !scales_);
+  assert(rank_ >= 1 && 0 <= begin && begin <= end && end <= dim(0) && !scales_ && exponents_ == nullptr);
   const std::int64_t row_bytes = dim(0) == 0 ? 0 : bytes() / dim(0);
   Tensor view = *this;
   view.shape_[0] = end - begin;

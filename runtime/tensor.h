@@ -43,6 +43,9 @@ class Tensor {
   Tensor() = default;
   // `data` must stay valid and unchanged while the view is used.
   Tensor(Dtype dtype, std::span<const std::int64_t> shape, const void* data, BlockScales scales = {});
+  // A weight (rows, columns) in MXFP4 (runtime/float4.h): `codes` (rows, columns / 2) U8, the even column in the low
+  // nibble, and `exponents` (rows, columns / 32). The shape is that of the codes.
+  static Tensor mxfp4(std::int64_t rows, std::int64_t columns, const void* codes, const std::uint8_t* exponents);
 
   Dtype dtype() const noexcept { return dtype_; }
   std::span<const std::int64_t> shape() const noexcept { return {shape_.data(), static_cast<std::size_t>(rank_)}; }
@@ -58,8 +61,9 @@ class Tensor {
     return static_cast<const T*>(data_);
   }
   const BlockScales& scales() const noexcept { return scales_; }
+  const std::uint8_t* exponents() const noexcept { return exponents_; }  // of MXFP4, else null
 
-  // Rows [begin, end) of the leading axis as a view of the same rank. Not for tensors with block scales.
+  // Rows [begin, end) of the leading axis as a view of the same rank. Not for quantized weights.
   Tensor rows(std::int64_t begin, std::int64_t end) const;
 
  private:
@@ -68,6 +72,7 @@ class Tensor {
   int rank_ = 0;
   Dtype dtype_ = Dtype::f32;
   BlockScales scales_;
+  const std::uint8_t* exponents_ = nullptr;
 };
 
 // "[768, 4096]"

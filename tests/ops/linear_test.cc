@@ -156,6 +156,28 @@ TEST(Linear, Fp8WithUnusualScales) {
     }
 }
 
+TEST(Linear, Mxfp4GivesTheBitsOfTheDequantizedWeight) {
+  test::Random random(15);
+  for (std::int64_t inputs : {32, 64, 96, 128, 160, 2048 + 32})
+    for (auto [least, most] : {std::pair(115, 121), {5, 9}, {3, 252}}) {
+      const std::int64_t outputs = 37, rows = 2;
+      const test::Mxfp4Weight w4(random, outputs, inputs, least, most);
+      const auto values = w4.values();
+      const auto w16 = test::to_bf16(values);
+      const auto x = random.normals(rows * inputs, least < 100 ? 1e-3f : 1);
+      const auto want16 =
+          run(Isa::scalar, Linear(test::matrix(Dtype::bf16, w16.data(), outputs, inputs), {}), x, rows, outputs);
+      const auto want32 =
+          run(Isa::scalar, Linear(test::matrix(Dtype::f32, values.data(), outputs, inputs), computing(Compute::f32)), x,
+              rows, outputs);
+      const Linear bf16(w4.tensor(), {}), f32(w4.tensor(), computing(Compute::f32));
+      for (Isa isa : test::present_tiers()) {
+        test::expect_same_bits(run(isa, bf16, x, rows, outputs, 3), want16, name_of(isa).data());
+        test::expect_same_bits(run(isa, f32, x, rows, outputs, 3), want32, name_of(isa).data());
+      }
+    }
+}
+
 // Any number of rows in one call gives what each row gives by itself.
 void expect_single_rows(const Linear& linear, std::int64_t inputs, std::int64_t outputs, std::uint64_t seed) {
   test::Random random(seed);
@@ -185,6 +207,14 @@ TEST(Linear, SameBitsForAnyRowsTiersAndThreads) {
       expect_single_rows(Linear(test::matrix(Dtype::f32, w.data(), outputs, inputs), computing(Compute::f32)), inputs,
                          outputs, 9);
     }
+}
+
+TEST(Linear, SameBitsForAnyRowsTiersAndThreadsInMxfp4) {
+  test::Random random(16);
+  const std::int64_t inputs = 1184, outputs = 49;
+  const test::Mxfp4Weight w4(random, outputs, inputs);
+  expect_single_rows(Linear(w4.tensor(), {}), inputs, outputs, 17);
+  expect_single_rows(Linear(w4.tensor(), computing(Compute::f32)), inputs, outputs, 18);
 }
 
 // The kernels themselves: Linear may prefer another tier's for many rows.
@@ -297,6 +327,9 @@ TEST(Linear, RefusesWeightsThatDoNotFit) {
   EXPECT_THROW(Linear(Tensor(Dtype::f8_e4m3, shape, data.data(), {data.data(), 1, 8}), {}), Error);
   EXPECT_THROW(Linear(Tensor(Dtype::f8_e4m3, shape, data.data(), {data.data(), 2, 3}), {}), Error);
   EXPECT_THROW(Linear(Tensor(Dtype::f8_e4m3, shape, data.data(), {data.data(), 2, 8, 128}), {}), Error);
+  const std::vector<std::uint8_t> exponents(64, 127);
+  EXPECT_THROW(Linear(Tensor::mxfp4(8, 48, data.data(), exponents.data()), {}), Error);
+  EXPECT_THROW(Linear(test::matrix(Dtype::u8, data.data(), 8, 16), {}), Error);
   LinearOptions options;
   options.bias = {1, 2};
   EXPECT_THROW(Linear(test::matrix(Dtype::bf16, data.data(), 8, 8), options), Error);

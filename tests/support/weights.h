@@ -1,6 +1,7 @@
 // Random weights in each format that matrix kernels accept, with the memory behind them.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -64,6 +65,37 @@ class Fp8Weight {
   std::vector<std::uint8_t> codes_;
   std::vector<float> scales_;
   std::vector<std::uint8_t> small_codes_;
+};
+
+// MXFP4 codes (outputs, inputs) with all exponents from `least` to `most`; inputs a multiple of 32.
+class Mxfp4Weight {
+ public:
+  Mxfp4Weight(Random& random, std::int64_t outputs, std::int64_t inputs, int least = 115, int most = 121)
+      : outputs_(outputs), inputs_(inputs) {
+    for (std::int64_t i = 0; i < outputs * inputs / 2; ++i)
+      codes_.push_back(static_cast<std::uint8_t>(random.below(256)));
+    for (std::int64_t i = 0; i < outputs * inputs / 32; ++i)
+      exponents_.push_back(static_cast<std::uint8_t>(least + static_cast<int>(random.below(most - least + 1))));
+  }
+
+  const std::vector<std::uint8_t>& codes() const { return codes_; }
+  std::vector<std::uint8_t>& exponents() { return exponents_; }
+  Tensor tensor() const { return Tensor::mxfp4(outputs_, inputs_, codes_.data(), exponents_.data()); }
+  // By the definition of the format, in double.
+  std::vector<float> values() const {
+    constexpr double magnitudes[] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
+    std::vector<float> out;
+    for (std::size_t i = 0; i < 2 * codes_.size(); ++i) {
+      const unsigned code = i % 2 == 0 ? codes_[i / 2] & 15u : codes_[i / 2] >> 4;
+      const double value = std::ldexp(magnitudes[code & 7u], exponents_[i / 32] - 127);
+      out.push_back(static_cast<float>(code & 8u ? -value : value));
+    }
+    return out;
+  }
+
+ private:
+  std::int64_t outputs_, inputs_;
+  std::vector<std::uint8_t> codes_, exponents_;
 };
 
 inline std::vector<Bfloat16> to_bf16(const std::vector<float>& values) {
