@@ -10,7 +10,20 @@ namespace millrace {
 namespace {
 
 std::uint64_t file_bytes_of(const StoredLinear& stored) {
-  return stored.bytes() + (stored.scale ? stored.scale.entry->bytes : 0);
+  return stored.bytes() + stored.scale_bytes();
+}
+
+// Automodel keeps merged experts as (experts, in, out), Transformers as (experts, out, in). The shapes tell, because
+// not both tensors can be square.
+bool is_transposed(const Checkpoint& checkpoint, const ExpertLayer& layer) {
+  const auto has_shape = [&](const char* name, std::int64_t rows, std::int64_t columns) {
+    const StoredTensor stored = checkpoint.find(layer.prefix + name);
+    return stored && stored.entry->shape == std::vector{layer.experts, rows, columns};
+  };
+  return has_shape(".gate_up_proj", layer.hidden, 2 * layer.width) &&
+         has_shape(".down_proj", layer.width, layer.hidden) &&
+         !(has_shape(".gate_up_proj", 2 * layer.width, layer.hidden) &&
+           has_shape(".down_proj", layer.hidden, layer.width));
 }
 
 }  // namespace
@@ -50,25 +63,15 @@ std::vector<MappedExperts::Expert> MappedExperts::find_single(WeightStore& store
 
 std::vector<MappedExperts::Expert> MappedExperts::find_merged(WeightStore& store, const ExpertLayer& layer) {
   const std::int64_t count = layer.experts, width = layer.width, hidden = layer.hidden;
-  const StoredTensor both = store.find(layer.prefix + ".gate_up_proj", std::array{count, 2 * width, hidden});
-  const StoredTensor down = store.find(layer.prefix + ".down_proj", std::array{count, hidden, width});
-  require_float(both);
-  require_float(down);
-  // Matrix `index` of a tensor of matrices (out, in).
-  const auto part = [](const StoredTensor& tensor, std::int64_t index, std::int64_t out, std::int64_t in) {
-    StoredLinear stored;
-    stored.weight = tensor;
-    stored.out = out;
-    stored.in = in;
-    stored.offset = static_cast<std::uint64_t>(index) * stored.bytes();
-    return stored;
-  };
+  const bool transposed = is_transposed(store.checkpoint(), layer);
+  const StoredLinear both = store.find_stacked(layer.prefix + ".gate_up_proj", count, 2 * width, hidden, 2, transposed);
+  const StoredLinear down = store.find_stacked(layer.prefix + ".down_proj", count, hidden, width, 1, transposed);
   std::vector<Expert> experts;
   for (std::int64_t e = 0; e < count; ++e) {
     Expert& expert = experts.emplace_back();
-    expert.gate = part(both, 2 * e, width, hidden);
-    expert.up = part(both, 2 * e + 1, width, hidden);
-    expert.down = part(down, e, hidden, width);
+    expert.gate = cut_linear(both, {.first = 2 * e * width, .runs = 1, .rows = width, .stride = 0});
+    expert.up = cut_linear(both, {.first = (2 * e + 1) * width, .runs = 1, .rows = width, .stride = 0});
+    expert.down = cut_linear(down, {.first = e * hidden, .runs = 1, .rows = hidden, .stride = 0});
   }
   return experts;
 }

@@ -13,7 +13,7 @@ namespace millrace {
 
 // The experts of one MoE layer, stored one by one ("<prefix>.E.gate_proj.weight", "up_proj", "down_proj") or merged
 // ("<prefix>.gate_up_proj" (experts, 2 * width, hidden), gate rows first, and "<prefix>.down_proj" (experts, hidden,
-// width), not F8).
+// width)), the latter also with the last two dimensions exchanged.
 struct ExpertLayer {
   int layer = 0;       // what acquire() calls it
   std::string prefix;  // canonical: "layers.3.mlp.experts"

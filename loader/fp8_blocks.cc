@@ -15,10 +15,6 @@ namespace {
 
 constexpr std::int64_t block = BlockScales::block;
 
-std::int64_t blocks(std::int64_t count) {
-  return (count + block - 1) / block;
-}
-
 float scale_at(Dtype dtype, const std::byte* data) noexcept {
   if (dtype == Dtype::f32) {
     float value = 0;
@@ -31,6 +27,15 @@ float scale_at(Dtype dtype, const std::byte* data) noexcept {
     return dtype == Dtype::bf16 ? bf16_to_f32(bits) : f16_to_f32(bits);
   }
   return e8m0_to_f32(std::to_integer<std::uint8_t>(*data));
+}
+
+ScaleGrid regular_segments(std::int64_t segments, std::span<const std::int64_t> scale_shape) {
+  ScaleGrid grid;
+  grid.segments = segments;
+  grid.rows = scale_shape[0];
+  grid.columns = scale_shape[1];
+  grid.stride = scale_shape[0] / segments;
+  return grid;
 }
 
 // A run of rows that share their scales, dequantized block by block: all codes of a block have few enough values for a
@@ -53,17 +58,39 @@ void dequantize_run(const std::uint8_t* codes, std::int64_t columns, const float
 
 ScaleGrid resolve_scale_grid(std::string_view weight, std::int64_t rows, std::int64_t columns,
                              std::span<const std::int64_t> scale_shape, std::int64_t segments_hint) {
-  const std::array<std::int64_t, 2> regular = {blocks(rows), blocks(columns)};
+  const std::array<std::int64_t, 2> regular = {scale_blocks(rows), scale_blocks(columns)};
   const std::array<std::int64_t, 2> shape = {rows, columns};
   if (scale_shape.size() == 2 && scale_shape[1] == regular[1])
     for (std::int64_t segments :
          {std::int64_t{1}, segments_hint, std::int64_t{8}, std::int64_t{4}, std::int64_t{2}, std::int64_t{16}})
-      if (segments > 0 && rows % segments == 0 && segments * blocks(rows / segments) == scale_shape[0])
-        return {segments, scale_shape[0], scale_shape[1]};
+      if (segments > 0 && rows % segments == 0 && segments * scale_blocks(rows / segments) == scale_shape[0])
+        return regular_segments(segments, scale_shape);
   fail(Errc::bad_file,
        "{}: scales of shape {} fit no block grid of a weight of shape {}; {} were expected, or more rows if each kv "
        "head has a grid of its own",
        weight, shape_text(scale_shape), shape_text(shape), shape_text(regular));
+}
+
+ScaleGrid segmented_grid(std::string_view weight, std::int64_t rows, std::int64_t columns,
+                         std::span<const std::int64_t> scale_shape, std::int64_t segments) {
+  const std::array<std::int64_t, 2> shape = {rows, columns};
+  const std::array<std::int64_t, 2> expected = {segments * scale_blocks(rows / segments), scale_blocks(columns)};
+  require(rows % segments == 0 && std::equal(scale_shape.begin(), scale_shape.end(), expected.begin(), expected.end()),
+          Errc::bad_file, "{}: scales of shape {} do not fit a weight of shape {} in {} runs of rows; {} were expected",
+          weight, shape_text(scale_shape), shape_text(shape), segments, shape_text(expected));
+  return regular_segments(segments, scale_shape);
+}
+
+ScaleGrid cut_grid(const ScaleGrid& whole, std::int64_t segment_rows, const RowRuns& part) noexcept {
+  const std::int64_t in_segment = part.first % segment_rows, per_segment = whole.rows_per_segment();
+  ScaleGrid grid;
+  grid.segments = part.runs;
+  grid.columns = whole.columns;
+  grid.skipped_rows = in_segment % block;
+  grid.rows = part.runs * scale_blocks(grid.skipped_rows + part.rows);
+  grid.first_row = whole.first_row + part.first / segment_rows * per_segment + in_segment / block;
+  grid.stride = part.stride / segment_rows * per_segment;
+  return grid;
 }
 
 bool is_scale_dtype(Dtype dtype) noexcept {

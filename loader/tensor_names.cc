@@ -74,4 +74,10 @@ std::string file_spelling(std::string_view canonical, const SpellingSet& used) {
   return canonical.starts_with("lm_head.") || used[without_prefix] ? name : std::string(model_prefix) + name;
 }
 
+bool is_text_tensor(std::string_view canonical) noexcept {
+  constexpr std::string_view modules[] = {"embed_tokens.", "layers.", "mtp.", "norm.", "lm_head."};
+  return std::any_of(std::begin(modules), std::end(modules),
+                     [&](auto module) { return canonical.starts_with(module); });
+}
+
 }  // namespace millrace

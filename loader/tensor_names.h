@@ -19,4 +19,7 @@ std::string canonical_name(std::string_view name, SpellingSet* met = nullptr);
 // How files that use these spellings name a tensor: "model.layers.0.mlp.gate.weight", "lm_head.weight". For messages.
 std::string file_spelling(std::string_view canonical, const SpellingSet& used = {});
 
+// Whether a canonical name belongs to the text model: files of some relatives also hold towers for images and sound.
+bool is_text_tensor(std::string_view canonical) noexcept;
+
 }  // namespace millrace

@@ -12,10 +12,11 @@
 namespace millrace {
 namespace {
 
-// Routed experts and prediction layers that nobody will ask for are not the store's to load.
+// Routed experts, prediction layers that nobody will ask for and what belongs to no text model are not the store's to
+// load.
 bool is_resident(std::string_view name, int mtp_layers) {
   if (name.starts_with("mtp.")) return mtp_layer_of(name) >= 0 && mtp_layer_of(name) < mtp_layers;
-  return name.find(".mlp.experts.") == name.npos;
+  return is_text_tensor(name) && name.find(".mlp.experts.") == name.npos;
 }
 
 std::int64_t elements_of(const TensorEntry& entry) {
@@ -48,13 +49,24 @@ StoredTensor WeightStore::find(std::string_view name, std::span<const std::int64
 StoredLinear WeightStore::find_linear(std::string_view name, std::int64_t out, std::int64_t in,
                                       std::int64_t segments_hint) {
   StoredLinear stored = millrace::find_linear(*checkpoint_, name, out, in, segments_hint);
-  used_.emplace(name);
-  if (stored.scale) used_.emplace(std::string(name) + "_scale_inv");
+  use(name, stored);
   return stored;
 }
 
-void WeightStore::report(const StoredTensor& stored) {
-  done_bytes_ = std::min(done_bytes_ + stored.entry->bytes, total_bytes_);
+StoredLinear WeightStore::find_stacked(std::string_view name, std::int64_t matrices, std::int64_t out, std::int64_t in,
+                                       std::int64_t parts, bool transposed) {
+  StoredLinear stored = millrace::find_stacked(*checkpoint_, name, matrices, out, in, parts, transposed);
+  use(name, stored);
+  return stored;
+}
+
+void WeightStore::use(std::string_view name, const StoredLinear& stored) {
+  used_.emplace(name);
+  if (stored.scale) used_.emplace(canonical_name(stored.scale.entry->name));
+}
+
+void WeightStore::report(std::uint64_t bytes) {
+  done_bytes_ = std::min(done_bytes_ + bytes, total_bytes_);
   if (options_.progress) options_.progress(done_bytes_, total_bytes_);
 }
 
@@ -72,22 +84,44 @@ std::vector<float> WeightStore::vector(std::string_view name, std::int64_t count
   }
   if (options_.numerics == Numerics::hf && !pinned)
     for (float& value : values) value = round_to_bf16(value);
-  report(stored);
+  report(stored.entry->bytes);
   return values;
 }
 
 Tensor WeightStore::linear(std::string_view name, std::int64_t out, std::int64_t in, std::int64_t segments_hint) {
   const StoredLinear stored = find_linear(name, out, in, segments_hint);
   if (const auto known = linears_.find(name); known != linears_.end()) return known->second;
+  return linears_.emplace(name, load(stored)).first->second;
+}
+
+Tensor WeightStore::linear_rows(std::string_view name, const RowRuns& rows, std::int64_t in) {
+  const StoredLinear whole = find_chunked(*checkpoint_, name, rows.runs * rows.stride, in, rows.runs);
+  use(name, whole);
+  const std::string key = fmt::format("{} from row {}", name, rows.first);
+  if (const auto known = linears_.find(key); known != linears_.end()) return known->second;
+  return linears_.emplace(key, load(cut_linear(whole, rows))).first->second;
+}
+
+std::vector<float> WeightStore::vector_rows(std::string_view name, const RowRuns& rows) {
+  const std::vector<float> whole = vector(name, rows.runs * rows.stride);
+  std::vector<float> part;
+  for (std::int64_t run = 0; run < rows.runs; ++run) {
+    const auto begin = whole.begin() + rows.first + run * rows.stride;
+    part.insert(part.end(), begin, begin + rows.rows);
+  }
+  return part;
+}
+
+Tensor WeightStore::load(const StoredLinear& stored) {
   if (options_.headers_only) {
     owned_bytes_ += millrace::owned_bytes(stored, options_);
-    return linears_.emplace(name, plan_linear(stored, options_)).first->second;
+    return plan_linear(stored, options_);
   }
   LoadedLinear loaded = load_linear(stored, options_);
   if (loaded.memory.bytes() > 0) keep(std::move(loaded.memory));
   if (loaded.scales.bytes() > 0) keep(std::move(loaded.scales));
-  report(stored.weight);
-  return linears_.emplace(name, loaded.tensor).first->second;
+  report(stored.bytes() + stored.scale_bytes());
+  return loaded.tensor;
 }
 
 Tensor WeightStore::router(std::string_view name, std::int64_t experts, std::int64_t hidden) {
@@ -97,7 +131,7 @@ Tensor WeightStore::router(std::string_view name, std::int64_t experts, std::int
     if (options_.resident) owned_bytes_ += static_cast<std::uint64_t>(elements_of(*stored.entry)) * sizeof(float);
     return Tensor(Dtype::f32, stored.entry->shape, stored.file->data(*stored.entry).data());
   }
-  report(stored);
+  report(stored.entry->bytes);
   const bool as_stored = stored.entry->dtype == Dtype::f32 && options_.numerics != Numerics::hf;
   if (as_stored && options_.resident) return view(stored);
   const std::span<const std::byte> data = stored.file->read(*stored.entry);
@@ -115,7 +149,7 @@ Tensor WeightStore::embedding(std::string_view name, std::int64_t vocab, std::in
   const StoredTensor stored = find(name, std::array{vocab, hidden});
   require_float(stored);
   if (const auto known = tables_.find(name); known != tables_.end()) return known->second;
-  report(stored);
+  report(stored.entry->bytes);
   return tables_.emplace(name, view(stored)).first->second;
 }
 

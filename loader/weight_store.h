@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "loader/checkpoint.h"
-#include "loader/stored_linear.h"
+#include "loader/load_linear.h"
 #include "loader/weight_options.h"
 
 namespace millrace {
@@ -44,6 +44,11 @@ class WeightStore {
   // (out, in), see load_linear. segments_hint: kv heads of the layer for k_proj, else 1.
   Tensor linear(std::string_view name, std::int64_t out, std::int64_t in, std::int64_t segments_hint = 1);
 
+  // Some rows of a weight of `rows.runs` chunks of `rows.stride` rows, each chunk with a scale grid of its own, and of
+  // a vector of such chunks.
+  Tensor linear_rows(std::string_view name, const RowRuns& rows, std::int64_t in);
+  std::vector<float> vector_rows(std::string_view name, const RowRuns& rows);
+
   // (experts, hidden) F32; in Numerics::hf its values are rounded to bf16.
   Tensor router(std::string_view name, std::int64_t experts, std::int64_t hidden);
 
@@ -53,6 +58,10 @@ class WeightStore {
 
   // Finds and checks a Linear's weight for someone who loads it later, and counts it as used.
   StoredLinear find_linear(std::string_view name, std::int64_t out, std::int64_t in, std::int64_t segments_hint = 1);
+
+  // The same for one tensor with the matrices of all experts, see find_stacked.
+  StoredLinear find_stacked(std::string_view name, std::int64_t matrices, std::int64_t out, std::int64_t in,
+                            std::int64_t parts, bool transposed = false);
 
   // Finds a tensor (shape...) and counts it as used.
   StoredTensor find(std::string_view name, std::span<const std::int64_t> shape);
@@ -64,7 +73,9 @@ class WeightStore {
   std::uint64_t owned_bytes() const noexcept { return owned_bytes_; }
 
  private:
-  void report(const StoredTensor& stored);
+  void report(std::uint64_t bytes);
+  void use(std::string_view name, const StoredLinear& stored);
+  Tensor load(const StoredLinear& stored);
   const std::byte* keep(Buffer memory);
   Tensor view(const StoredTensor& stored);
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "loader/weight_store.h"
+#include "model/qkv_weights.h"
 #include "ops/add.h"
 #include "ops/concat.h"
 #include "ops/embedding.h"
@@ -35,25 +36,31 @@ Compute operands(const BuildContext& build) {
   return build.numerics == Numerics::f32 ? Compute::f32 : Compute::bf16;
 }
 
-// A step `step` that multiplies x (rows, in) by `name`.weight (product of row_shape, in).
-ValueId linear(BuildContext& build, std::string step, const std::string& name, std::vector<std::int64_t> row_shape,
-               std::int64_t in, ValueId x, LinearOptions options = {}, std::int64_t segments = 1,
-               RowSpace row_space = RowSpace::batch) {
+// A step `step` that multiplies x (rows, in) by `weight` (product of row_shape, in).
+ValueId multiply(BuildContext& build, std::string step, const Tensor& weight, std::vector<std::int64_t> row_shape,
+                 ValueId x, LinearOptions options = {}, RowSpace row_space = RowSpace::batch) {
   options.compute = operands(build);
   options.product = each_step(build);
   if (options.output == Rounding::none) options.output = each_step(build);
-  std::int64_t out = 1;
-  for (std::int64_t size : row_shape) out *= size;
-  const Tensor weight = build.weights.linear(name + ".weight", out, in, segments);
   return build.builder.add(std::move(step), std::make_unique<Linear>(weight, std::move(options)), {x},
                            std::move(row_shape), row_space);
 }
 
-// The projection `name` (e.g. "layers.3.self_attn.q_proj") to (rows, heads, dim).
-ValueId heads_projection(BuildContext& build, std::string step, const std::string& name, std::int64_t heads,
-                         std::int64_t dim, const LayerSpec& layer, ValueId x, LinearOptions options = {}) {
-  if (build.config.qkv_bias) options.bias = build.weights.vector(name + ".bias", heads * dim);
-  return linear(build, std::move(step), name, {heads, dim}, build.config.hidden, x, std::move(options), layer.kv_heads);
+// The same by the tensor `name`.weight.
+ValueId linear(BuildContext& build, std::string step, const std::string& name, std::int64_t out, std::int64_t in,
+               ValueId x, RowSpace row_space = RowSpace::batch) {
+  const Tensor weight = build.weights.linear(name + ".weight", out, in);
+  return multiply(build, std::move(step), weight, {out}, x, {}, row_space);
+}
+
+// One of the projections of `name`, e.g. "layers.3.self_attn", to (rows, heads, dim).
+ValueId heads_projection(BuildContext& build, std::string step, const std::string& name, const LayerSpec& layer,
+                         Projection which, ValueId x, LinearOptions options = {}) {
+  ProjectionWeights weights = load_projection(build.weights, build.config, name, layer, which);
+  options.bias = std::move(weights.bias);
+  const std::int64_t heads = which == Projection::q ? layer.heads : layer.kv_heads;
+  const std::int64_t dim = which == Projection::v ? layer.v_dim : layer.qk_dim;
+  return multiply(build, std::move(step), weights.weight, {heads, dim}, x, std::move(options));
 }
 
 RopeTable rope_table(const RopeSpec& spec) {
@@ -94,11 +101,12 @@ std::vector<float> sinks(BuildContext& build, const std::string& name, const Lay
   return {};
 }
 
-// Queries (letter q) or keys (k) of `heads` heads, ready for attention: projection, norm, rotary embedding.
-ValueId rotated_heads(BuildContext& build, const std::string& name, char letter, std::int64_t heads,
-                      const LayerSpec& layer, Rounding output, ValueId x) {
-  const std::string stem = fmt::format("{}.{}", name, letter);
-  ValueId y = heads_projection(build, stem + "_proj", stem + "_proj", heads, layer.qk_dim, layer, x);
+// Queries or keys, ready for attention: projection, norm, rotary embedding.
+ValueId rotated_heads(BuildContext& build, const std::string& name, Projection which, const LayerSpec& layer,
+                      Rounding output, ValueId x) {
+  const std::string stem = fmt::format("{}.{}", name, which == Projection::q ? 'q' : 'k');
+  const std::int64_t heads = which == Projection::q ? layer.heads : layer.kv_heads;
+  ValueId y = heads_projection(build, stem + "_proj", name, layer, which, x);
   if (layer.qk_norm)
     y = norm(build, stem + "_norm", {heads, layer.qk_dim}, y);
   else
@@ -129,9 +137,9 @@ ValueId norm_block(BuildContext& build, const std::string& name, ValueId x) {
 
 ValueId attention_block(BuildContext& build, const std::string& name, const LayerSpec& layer, ValueId x) {
   const std::int64_t kv_heads = layer.kv_heads;
-  const ValueId q = rotated_heads(build, name, 'q', layer.heads, layer, each_step(build), x);
-  const ValueId k = rotated_heads(build, name, 'k', kv_heads, layer, cached(build), x);
-  const ValueId v = heads_projection(build, name + ".v", name + ".v_proj", kv_heads, layer.v_dim, layer, x,
+  const ValueId q = rotated_heads(build, name, Projection::q, layer, each_step(build), x);
+  const ValueId k = rotated_heads(build, name, Projection::k, layer, cached(build), x);
+  const ValueId v = heads_projection(build, name + ".v", name, layer, Projection::v, x,
                                      {.scale = build.config.value_scale, .output = cached(build)});
 
   const LayerKvShape shape = {
@@ -146,16 +154,16 @@ ValueId attention_block(BuildContext& build, const std::string& name, const Laye
                                  .max_context = build.context};
   const ValueId attn = build.builder.add(name + ".attn", std::make_unique<GqaAttention>(std::move(options)), {q, k, v},
                                          {layer.heads * layer.v_dim});
-  return linear(build, name + ".o_proj", name + ".o_proj", {build.config.hidden}, layer.heads * layer.v_dim, attn);
+  return linear(build, name + ".o_proj", name + ".o_proj", build.config.hidden, layer.heads * layer.v_dim, attn);
 }
 
 ValueId dense_block(BuildContext& build, const std::string& name, const LayerSpec& layer, ValueId x) {
   const std::int64_t hidden = build.config.hidden;
-  const ValueId gate = linear(build, name + ".gate_proj", name + ".gate_proj", {layer.width}, hidden, x);
-  const ValueId up = linear(build, name + ".up_proj", name + ".up_proj", {layer.width}, hidden, x);
+  const ValueId gate = linear(build, name + ".gate_proj", name + ".gate_proj", layer.width, hidden, x);
+  const ValueId up = linear(build, name + ".up_proj", name + ".up_proj", layer.width, hidden, x);
   const ValueId act = build.builder.add(name + ".act", std::make_unique<SwiGlu>(layer.width, each_step(build)),
                                         {gate, up}, {layer.width});
-  return linear(build, name, name + ".down_proj", {hidden}, layer.width, act);
+  return linear(build, name, name + ".down_proj", hidden, layer.width, act);
 }
 
 ValueId moe_block(BuildContext& build, const std::string& name, const LayerSpec& layer, int layer_index, ValueId x) {
@@ -213,7 +221,7 @@ ValueId mtp_input_block(BuildContext& build, const std::string& name) {
   const ValueId state = norm_block(build, name + ".hnorm", main);
   const ValueId both =
       build.builder.add(name + ".concat", std::make_unique<Concat>(hidden, hidden), {embedding, state}, {2 * hidden});
-  return linear(build, name + ".eh_proj", name + ".eh_proj", {hidden}, 2 * hidden, both);
+  return linear(build, name + ".eh_proj", name + ".eh_proj", hidden, 2 * hidden, both);
 }
 
 ValueId head_block(BuildContext& build, const std::string& name, ValueId x) {
@@ -222,7 +230,7 @@ ValueId head_block(BuildContext& build, const std::string& name, ValueId x) {
   const std::string weight = build.weights.has("lm_head.weight") ? "lm_head" : "embed_tokens";
   const ValueId rows = build.builder.add(name + ".rows", std::make_unique<GatherRows>(build.config.hidden), {x},
                                          {build.config.hidden}, RowSpace::logits);
-  return linear(build, name, weight, {build.config.vocab}, build.config.hidden, rows, {}, 1, RowSpace::logits);
+  return linear(build, name, weight, build.config.vocab, build.config.hidden, rows, RowSpace::logits);
 }
 
 }  // namespace millrace

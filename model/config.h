@@ -59,6 +59,7 @@ struct ModelConfig {
   float value_scale = 1;
   bool qkv_bias = false;
   bool tied_embeddings = false;
+  std::int64_t qkv_chunks = 1;  // of a fused qkv_proj as published: kv heads of full attention (model/qkv_weights.h)
   std::vector<LayerSpec> layers;
   LayerSpec mtp_layer;  // every multi-token-prediction layer; their number comes from the files
   RouterSpec router;    // of every MoE layer

@@ -16,13 +16,14 @@ namespace {
 // What both spellings leave out when it has the published value (Transformers 5.23, configuration_mimo_v2_flash.py).
 constexpr double full_theta = 5e6, sliding_theta = 1e4, rotary_factor = 0.334;
 
-// Refuses what this family's forward pass does not contain, and storage layouts the loader cannot read.
+// Refuses what this family's forward pass does not contain, and storage layouts that are not known. Which layout it is
+// is seen in the files.
 void check_mathematics(const ConfigReader& config) {
   check_quantization(config);
   const std::string layout = config.find_text({"attention_projection_layout"}).value_or("split");
-  require(layout != "fused_qkv", Errc::unsupported,
-          "{}: attention_projection_layout is fused_qkv; only split q, k and v are supported yet", config.where());
-  expect_text(config, "attention_projection_layout", "split");
+  require(layout == "split" || layout == "fused_qkv", Errc::bad_config,
+          "{}: attention_projection_layout is \"{}\", expected \"split\" or \"fused_qkv\"", config.where(),
+          shown(layout));
   expect_text(config, "scoring_func", "sigmoid");
   expect_text(config, "topk_method", "noaux_tc");
   expect_text(config, "hidden_act", "silu");
@@ -164,6 +165,7 @@ void read_layers(const ConfigReader& config, ModelConfig& model) {
     layer.moe = moe[i] == 1;
     layer.width = layer.moe ? expert_width : dense_width;
   }
+  model.qkv_chunks = full.kv_heads;
   model.mtp_layer = sliding;
   model.mtp_layer.width = dense_width;
 }

@@ -15,10 +15,8 @@ void expect_text(const ConfigReader& config, std::string_view key, std::initiali
 
 void check_store(const ConfigReader& config) {
   const std::string store = config.find_text({"store_dtype"}).value_or("fp8");
-  require(store != "mxfp4", Errc::unsupported, "{}: store_dtype is mxfp4; MXFP4 experts are not supported yet",
-          config.where());
-  require(store == "fp8" || store == "bfloat16", Errc::bad_config, "{}: store_dtype is \"{}\", expected \"fp8\"",
-          config.where(), shown(store));
+  require(store == "fp8" || store == "bfloat16" || store == "mxfp4", Errc::bad_config,
+          "{}: store_dtype is \"{}\", expected \"fp8\", \"bfloat16\" or \"mxfp4\"", config.where(), shown(store));
 }
 
 }  // namespace

@@ -7,7 +7,7 @@
 namespace millrace {
 
 // `config` is the whole configuration. Throws Error: bad_config for a quantization other than FP8 E4M3 with one scale
-// per block of 128 x 128 and dynamic activations, unsupported for MXFP4 experts.
+// per block of 128 x 128 and dynamic activations, or an unknown form of storage.
 void check_quantization(const ConfigReader& config);
 
 }  // namespace millrace

@@ -78,7 +78,7 @@ TEST_F(MappedExpertsTest, KeepsCodesInPlace) {
   for (const WeightOptions& options :
        {WeightOptions{.format = WeightFormat::fp8}, WeightOptions{.numerics = Numerics::f32}}) {
     MappedExperts source(open(single_experts(), options), layers);
-    EXPECT_EQ(source.owned_bytes(), 0u);
+    EXPECT_EQ(source.owned_bytes(), experts * (3 * sizeof(float) + 2 * width + hidden));  // scales, a mark for each row
     const ExpertLease lease = source.acquire(2, 1);
     const auto codes = codes_of(11);
     EXPECT_EQ(lease.weights().up.dtype(), Dtype::f8_e4m3);
@@ -113,6 +113,78 @@ TEST_F(MappedExpertsTest, MergedTensorsGiveTheSameExperts) {
         EXPECT_EQ(at(lease.weights().up, i), want(gate_up[(2 * e + 1) * width * hidden + i]));
         EXPECT_EQ(at(lease.weights().down, i), want(down[e * width * hidden + i]));
       }
+    }
+  }
+}
+
+// (experts, rows, columns) with the last two dimensions exchanged.
+std::vector<float> transposed(const std::vector<float>& values, std::int64_t rows, std::int64_t columns) {
+  std::vector<float> out(values.size());
+  for (std::int64_t e = 0; e < experts; ++e)
+    for (std::int64_t row = 0; row < rows; ++row)
+      for (std::int64_t column = 0; column < columns; ++column)
+        out[static_cast<std::size_t>((e * columns + column) * rows + row)] =
+            values[static_cast<std::size_t>((e * rows + row) * columns + column)];
+  return out;
+}
+
+TEST_F(MappedExpertsTest, MergedTensorsMayBeTransposed) {
+  const auto gate_up = test::Random(1).normals(experts * 2 * width * hidden);
+  const auto down = test::Random(2).normals(experts * hidden * width);
+  for (const Numerics numerics : {Numerics::fast, Numerics::f32}) {
+    test::TensorFile file;
+    file.f32("model.layers.2.mlp.experts.gate_up_proj", {experts, hidden, 2 * width},
+             transposed(gate_up, 2 * width, hidden));
+    file.f32("model.layers.2.mlp.experts.down_proj", {experts, width, hidden}, transposed(down, hidden, width));
+    MappedExperts source(open(file, {.numerics = numerics}), layers);
+    for (std::size_t e = 0; e < experts; ++e) {
+      const ExpertLease lease = source.acquire(2, static_cast<int>(e));
+      const auto expect = [&](const Tensor& tensor, const std::vector<float>& values, std::size_t first) {
+        for (std::size_t i = 0; i < width * hidden; ++i) {
+          if (numerics == Numerics::f32) {
+            EXPECT_EQ(tensor.as<float>()[i], values[first + i]);
+          } else {
+            EXPECT_EQ(tensor.as<Bfloat16>()[i], bf16_from_f32(values[first + i]));
+          }
+        }
+      };
+      expect(lease.weights().gate, gate_up, 2 * e * width * hidden);
+      expect(lease.weights().up, gate_up, (2 * e + 1) * width * hidden);
+      expect(lease.weights().down, down, e * width * hidden);
+    }
+  }
+}
+
+TEST_F(MappedExpertsTest, MergedFp8) {
+  test::TensorFile file;
+  const std::string name = "model.layers.2.mlp.experts.";
+  const auto gate_up = codes_of(1, experts * 2 * width * hidden), down = codes_of(2, experts * hidden * width);
+  file.f8(name + "gate_up_proj", {experts, 2 * width, hidden}, gate_up);
+  file.f32(name + "gate_up_proj_scale_inv", {experts, 1, 1}, {1, 2, 3, 4});
+  file.f8(name + "down_proj", {experts, hidden, width}, down);
+  file.f32(name + "down_proj_scale_inv", {experts, 1, 1}, {5, 6, 7, 8});
+  for (const WeightFormat format : {WeightFormat::bf16, WeightFormat::fp8}) {
+    MappedExperts source(open(file, {.format = format}), layers);
+    EXPECT_THAT(store_->unused(), IsEmpty());
+    for (std::size_t e = 0; e < experts; ++e) {
+      const ExpertLease lease = source.acquire(2, static_cast<int>(e));
+      const auto expect = [&](const Tensor& tensor, const std::vector<std::uint8_t>& codes, std::size_t first,
+                              float scale) {
+        for (std::size_t i = 0; i < width * hidden; ++i) {
+          if (format == WeightFormat::fp8) {
+            EXPECT_EQ(tensor.as<std::uint8_t>()[i], codes[first + i]);
+          } else {
+            EXPECT_EQ(tensor.as<Bfloat16>()[i], bf16_from_f32(e4m3_to_f32(codes[first + i]) * scale));
+          }
+        }
+        if (format == WeightFormat::fp8) {
+          EXPECT_EQ(tensor.scales().row(0)[0], scale);
+        }
+      };
+      const auto index = static_cast<float>(e);
+      expect(lease.weights().gate, gate_up, 2 * e * width * hidden, 1 + index);
+      expect(lease.weights().up, gate_up, (2 * e + 1) * width * hidden, 1 + index);
+      expect(lease.weights().down, down, e * width * hidden, 5 + index);
     }
   }
 }

@@ -43,6 +43,13 @@ TEST(TensorNames, Transformers5AndAutomodel) {
   expect_spelling("layers.3.mlp.gate.weight", "layers.3.mlp.gate.weight");
 }
 
+TEST(TensorNames, TheTextModel) {
+  for (const char* name : {"embed_tokens.weight", "layers.0.x", "mtp.layers.0.x", "norm.weight", "lm_head.weight"})
+    EXPECT_TRUE(is_text_tensor(name)) << name;
+  for (const char* name : {"visual.blocks.0.norm1.weight", "audio_encoder.layers.0.x", "speech_embeddings.0.weight"})
+    EXPECT_FALSE(is_text_tensor(canonical_name(name))) << name;
+}
+
 TEST(TensorNames, OnlyWholeComponentsCount) {
   for (const char* name : {"layers.0.xblock_sparse_moe.gate", "layers.0.block_sparse_moex.gate",
                            "layers.0.experts.w1.weight", "layers.0.experts..w1.weight", "layers.0.experts.1.w11.weight",

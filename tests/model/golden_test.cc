@@ -102,8 +102,8 @@ std::string test_name(const testing::TestParamInfo<std::string>& chosen) {
 }
 
 INSTANTIATE_TEST_SUITE_P(MiMoV2Flash, ModelGolden,
-                         testing::Values("mimo-basic", "mimo-gate-bf16", "mimo-groups", "mimo-odd", "mimo-segmented",
-                                         "mimo-sharded", "mimo-t5", "mimo-yarn"),
+                         testing::Values("mimo-basic", "mimo-fused-qkv", "mimo-gate-bf16", "mimo-groups", "mimo-mxfp4",
+                                         "mimo-odd", "mimo-segmented", "mimo-sharded", "mimo-t5", "mimo-yarn"),
                          test_name);
 INSTANTIATE_TEST_SUITE_P(MiniMaxM2, ModelGolden, testing::Values("minimax-basic", "minimax-odd", "minimax-t5"),
                          test_name);

@@ -193,13 +193,25 @@ std::pair<Errc, std::string> error_with(const char* changes, const char* name = 
   return {Errc::cancelled, "no error"};
 }
 
-TEST(MimoConfig, LayoutsThatCannotBeReadYet) {
-  const auto [fused_code, fused] = error_with("{}", "fused-qkv");
-  EXPECT_EQ(fused_code, Errc::unsupported);
-  EXPECT_THAT(fused, HasSubstr("fused_qkv"));
-  const auto [store_code, store] = error_with("{}", "mxfp4");
-  EXPECT_EQ(store_code, Errc::unsupported);
-  EXPECT_THAT(store, HasSubstr("MXFP4"));
+TEST(MimoConfig, OtherLayoutsOfTheFiles) {
+  for (const char* name : {"fused-qkv", "mxfp4"}) {
+    const ModelConfig model = parse(mimo_config(name));
+    EXPECT_EQ(model.architecture, "MiMoV2ForCausalLM");
+    EXPECT_EQ(model.qkv_chunks, 2);
+  }
+  for (const auto& [changes, words] :
+       {std::pair(R"({"attention_projection_layout": "packed"})", "packed"), {R"({"store_dtype": "int4"})", "int4"}}) {
+    const auto [code, message] = error_with(changes);
+    EXPECT_EQ(code, Errc::bad_config);
+    EXPECT_THAT(message, HasSubstr(words));
+  }
+}
+
+// The relatives that see and hear nest the configuration of their towers; the text model does not read it.
+TEST(MimoConfig, TowersAreIgnored) {
+  const ModelConfig model = parse(mimo_config("fused-qkv", R"({"vision_config": {"hidden_size": 7, "depth": 2},
+      "audio_config": {"num_hidden_layers": "many"}, "speech_vocab_sizes": [1, 2], "image_token_id": 151655})"));
+  EXPECT_EQ(model.hidden, 136);
 }
 
 struct Refusal {

@@ -64,7 +64,8 @@ std::string name_of_case(const testing::TestParamInfo<SameBits::ParamType>& chos
 
 INSTANTIATE_TEST_SUITE_P(Families, SameBits,
                          testing::Combine(testing::Values("mimo_basic", "mimo_odd", "mimo_segmented", "mimo_groups",
-                                                          "minimax_basic", "minimax_odd"),
+                                                          "mimo_fused_qkv", "mimo_mxfp4", "minimax_basic",
+                                                          "minimax_odd"),
                                           testing::Values(Numerics::fast, Numerics::hf, Numerics::f32)),
                          name_of_case);
 
