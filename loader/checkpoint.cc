@@ -17,6 +17,7 @@ namespace fs = std::filesystem;
 
 constexpr const char* config_name = "config.json";
 constexpr const char* index_name = "model.safetensors.index.json";
+constexpr const char* adapter_name = "adapter_config.json";
 constexpr const char* mtp_name = "model_mtp.safetensors";
 constexpr std::int64_t max_config_bytes = 16 << 20;
 constexpr std::int64_t max_index_bytes = 100'000'000;
@@ -29,6 +30,18 @@ bool is_plain_name(std::string_view name) {
 bool is_there(const fs::path& path) {
   std::error_code failure;
   return fs::exists(path, failure);
+}
+
+// Names that PEFT and Automodel give the tensors of a LoRA adapter.
+bool is_adapter_tensor(std::string_view name) {
+  return name.starts_with("base_model.") || name.find(".lora_") != name.npos;
+}
+
+// Whether two tensors are the same to the last byte.
+bool same_tensor(const StoredTensor& a, const StoredTensor& b) {
+  if (a.entry->dtype != b.entry->dtype || a.entry->shape != b.entry->shape) return false;
+  const std::span<const std::byte> left = a.file->read(*a.entry), right = b.file->read(*b.entry);
+  return std::equal(left.begin(), left.end(), right.begin(), right.end());
 }
 
 // The folder's model*.safetensors, by name.
@@ -67,8 +80,9 @@ struct Checkpoint::Index {
       require(is_plain_name(shard), Errc::bad_file,
               "{}: the index sends {} to \"{}\"; only a plain name of a file in the folder is allowed", path, name,
               shard);
-      const bool is_new = places.emplace(canonical_name(name), Place{name, shard}).second;
-      require(is_new, Errc::bad_file, "{}: the index names {} twice, in two spellings", path, name);
+      const auto [known, is_new] = places.emplace(canonical_name(name), Place{name, shard});
+      require(is_new || known->second.file == shard, Errc::bad_file,
+              "{}: the index names {} twice, in two spellings and in two files", path, name);
       files.insert(shard);
     }
   }
@@ -85,6 +99,9 @@ Checkpoint Checkpoint::open(const fs::path& path) {
     checkpoint.add_file(path, nullptr);
     return checkpoint;
   }
+  require(is_there(path / config_name) || !is_there(path / adapter_name), Errc::unsupported,
+          "{}: the folder holds a LoRA adapter, not a model; merge it into its base model first and open the result",
+          path.string());
   checkpoint.config_text_ = read_text_file(path / config_name, max_config_bytes);
   checkpoint.config_sha256_ = sha256_hex(checkpoint.config_text_);
   checkpoint.has_config_ = true;
@@ -113,10 +130,15 @@ void Checkpoint::add_tensor(const SafetensorsFile& file, const TensorEntry& entr
     if (place != index->places.end() && place->second.file != file_name) return;
     if (place == index->places.end() && index->files.contains(file_name)) unindexed_.push_back(entry.name);
   }
-  const auto [place, is_new] = tensors_.try_emplace(std::move(name), StoredTensor{&file, &entry});
+  // A lone file may be looked at, whatever it holds.
+  require(!has_config_ || !is_adapter_tensor(entry.name), Errc::unsupported,
+          "{}: tensor {} belongs to a LoRA adapter; merge the adapter into its base model first and open the result",
+          file.path(), entry.name);
+  const StoredTensor stored = {&file, &entry};
+  const auto [place, is_new] = tensors_.try_emplace(std::move(name), stored);
   const StoredTensor& other = place->second;
-  require(is_new, Errc::bad_file, "{}: tensor {} is also in {} as {}", file.path(), entry.name, other.file->path(),
-          other.entry->name);
+  require(is_new || same_tensor(stored, other), Errc::bad_file, "{}: tensor {} is also in {} as {}, with other values",
+          file.path(), entry.name, other.file->path(), other.entry->name);
 }
 
 void Checkpoint::check_index(const Index& index) const {

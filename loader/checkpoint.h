@@ -30,7 +30,8 @@ class Checkpoint {
   // `path` is a hub folder, or a single .safetensors file (then there is no configuration).
   // With model.safetensors.index.json the index decides which files count and which of two files holds a tensor;
   // without it every model*.safetensors counts. model_mtp.safetensors always counts.
-  // Throws Error naming the file: not_found, io, bad_file.
+  // A tensor that is there twice must be the same to the last byte; the index decides where there is one.
+  // Throws Error naming the file: not_found, io, bad_file; unsupported for the folder of a LoRA adapter.
   static Checkpoint open(const std::filesystem::path& path);
 
   const std::string& path() const noexcept { return path_; }

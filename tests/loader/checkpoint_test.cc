@@ -9,6 +9,7 @@
 namespace millrace {
 namespace {
 
+using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
@@ -72,13 +73,45 @@ TEST(Checkpoint, TheIndexDecidesWhichFilesAndTensorsCount) {
   EXPECT_THAT(checkpoint.unindexed(), ElementsAre("model.extra"));
 }
 
-TEST(Checkpoint, RefusesATensorInTwoFiles) {
+TEST(Checkpoint, ATensorMayBeThereTwiceIfItIsTheSame) {
   const Folder folder;
-  folder.shard("model-1.safetensors", {"model.a"});
-  folder.shard("model-2.safetensors", {"a"});
+  folder.shard("model-1.safetensors", {"model.a", "layers.0.self_attn.sinks"});
+  folder.shard("model-2.safetensors", {"a", "layers.0.self_attn.attention_sink_bias"});
+  EXPECT_THAT(Checkpoint::open(folder.path()).tensors(), SizeIs(2));
+  test::TensorFile other;
+  other.f32("a", {1}, {2}).write(folder.path() / "model-2.safetensors");
   const std::string message = folder.refusal();
-  for (const char* word : {"model-1.safetensors", "model-2.safetensors", "model.a"})
+  for (const char* word : {"model-1.safetensors", "model-2.safetensors", "model.a", "other values"})
     EXPECT_THAT(message, HasSubstr(word));
+  test::TensorFile wider;
+  wider.f32("a", {1, 1}, {1}).write(folder.path() / "model-2.safetensors");
+  EXPECT_THAT(folder.refusal(), HasSubstr("other values"));
+}
+
+// As some derivative folders of MiniMax-M2.7 are.
+TEST(Checkpoint, TheIndexDecidesAmongFilesThatDisagree) {
+  const Folder folder;
+  folder.shard("model-1.safetensors", {"model.a", "model.b"});
+  test::TensorFile other;
+  other.f32("model.a", {1}, {2}).write(folder.path() / "model-2.safetensors");
+  folder.index(R"({"model.a": "model-2.safetensors", "model.b": "model-1.safetensors"})");
+  const Checkpoint checkpoint = Checkpoint::open(folder.path());
+  EXPECT_THAT(checkpoint.find("a").file->path(), HasSubstr("model-2.safetensors"));
+  EXPECT_THAT(checkpoint.find("b").file->path(), HasSubstr("model-1.safetensors"));
+}
+
+TEST(Checkpoint, RefusesAdapters) {
+  for (const char* name :
+       {"base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight",
+        "model.layers.0.self_attn.q_proj.lora_B.default.weight", "layers.0.mlp.experts.gate_and_up_projs.lora_A"}) {
+    const Folder folder;
+    folder.shard("model.safetensors", {"model.a", name});
+    EXPECT_THAT(folder.refusal(Errc::unsupported), AllOf(HasSubstr(name), HasSubstr("LoRA"), HasSubstr("merge")));
+    EXPECT_THAT(Checkpoint::open(folder.path() / "model.safetensors").tensors(), SizeIs(2));
+  }
+  const test::TempFolder adapter;
+  adapter.write("adapter_config.json", "{}");
+  EXPECT_THAT(test::error_of(Errc::unsupported, [&] { Checkpoint::open(adapter.path()); }), HasSubstr("LoRA adapter"));
 }
 
 TEST(Checkpoint, RefusesBadIndexes) {
@@ -94,8 +127,10 @@ TEST(Checkpoint, RefusesBadIndexes) {
   EXPECT_THAT(folder.refusal(), HasSubstr("weight_map"));
   folder.write("model.safetensors.index.json", "[1]");
   EXPECT_THAT(folder.refusal(), HasSubstr("weight_map"));
-  folder.index(R"({"model.a": "model.safetensors", "a": "model.safetensors"})");
+  folder.index(R"({"model.a": "model.safetensors", "a": "other.safetensors"})");
   EXPECT_THAT(folder.refusal(), HasSubstr("twice"));
+  folder.index(R"({"model.a": "model.safetensors", "a": "model.safetensors"})");
+  EXPECT_THAT(Checkpoint::open(folder.path()).tensors(), SizeIs(1));
   folder.index(R"({"model.a": "gone.safetensors"})");
   EXPECT_THAT(folder.refusal(Errc::not_found), HasSubstr("gone.safetensors"));
   folder.index(R"({"model.b": "model.safetensors"})");
