@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstdint>
@@ -19,12 +20,11 @@ constexpr std::array<std::uint32_t, 64> round_constants = {
     0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
     0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
 
-constexpr std::size_t block_bytes = 64;
 using State = std::array<std::uint32_t, 8>;
 
 void add_block(State& state, const char* block) {
   std::array<std::uint32_t, 64> w{};
-  for (std::size_t i = 0; i < block_bytes; ++i) w[i / 4] = (w[i / 4] << 8) | static_cast<std::uint8_t>(block[i]);
+  for (std::size_t i = 0; i < 64; ++i) w[i / 4] = (w[i / 4] << 8) | static_cast<std::uint8_t>(block[i]);
   for (std::size_t i = 16; i < 64; ++i) {
     const std::uint32_t s0 = std::rotr(w[i - 15], 7) ^ std::rotr(w[i - 15], 18) ^ (w[i - 15] >> 3);
     const std::uint32_t s1 = std::rotr(w[i - 2], 17) ^ std::rotr(w[i - 2], 19) ^ (w[i - 2] >> 10);
@@ -44,18 +44,35 @@ void add_block(State& state, const char* block) {
 
 }  // namespace
 
-std::string sha256_hex(std::string_view data) {
-  State state = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
-  std::uint64_t bits = std::uint64_t{data.size()} * 8;
-  for (; data.size() >= block_bytes; data.remove_prefix(block_bytes)) add_block(state, data.data());
-  std::string tail(data);
-  tail.push_back('\x80');
-  while (tail.size() % block_bytes != block_bytes - 8) tail.push_back('\0');
+void Sha256::add(std::string_view data) {
+  const std::size_t held = bytes_ % block_bytes;
+  bytes_ += data.size();
+  if (held > 0) {
+    const std::size_t count = std::min(data.size(), block_bytes - held);
+    std::copy_n(data.begin(), count, pending_.begin() + held);
+    data.remove_prefix(count);
+    if (held + count < block_bytes) return;
+    add_block(state_, pending_.data());
+  }
+  for (; data.size() >= block_bytes; data.remove_prefix(block_bytes)) add_block(state_, data.data());
+  std::copy(data.begin(), data.end(), pending_.begin());
+}
+
+std::string Sha256::hex() {
+  const std::uint64_t bits = bytes_ * 8;
+  std::string tail = "\x80";
+  while ((bytes_ + tail.size()) % block_bytes != block_bytes - 8) tail.push_back('\0');
   for (int shift = 56; shift >= 0; shift -= 8) tail.push_back(static_cast<char>(bits >> shift));
-  for (std::size_t at = 0; at < tail.size(); at += block_bytes) add_block(state, tail.data() + at);
+  add(tail);
   std::string hex;
-  for (std::uint32_t word : state) hex += fmt::format("{:08x}", word);
+  for (std::uint32_t word : state_) hex += fmt::format("{:08x}", word);
   return hex;
+}
+
+std::string sha256_hex(std::string_view data) {
+  Sha256 digest;
+  digest.add(data);
+  return digest.hex();
 }
 
 }  // namespace millrace

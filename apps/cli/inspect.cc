@@ -14,16 +14,26 @@ namespace {
 
 struct InspectFlags {
   EngineFlags engine;
-  bool json = false, tensors = false, verify = false;
+  bool json = false, tensors = false, verify = false, checksums = false;
 };
 
 bool is_error(const Finding& finding) {
   return finding.severity == Finding::Severity::error;
 }
 
-std::vector<Finding> verify(const Checkpoint& checkpoint) {
+Progress shown_by(ProgressBar& bar) {
+  return [&bar](std::uint64_t done, std::uint64_t total) { bar.update(done, total); };
+}
+
+Verification verify(const Checkpoint& checkpoint) {
   ProgressBar bar("Verifying");
-  return verify_checkpoint(checkpoint, [&bar](std::uint64_t done, std::uint64_t total) { bar.update(done, total); });
+  return verify_checkpoint(checkpoint, shown_by(bar));
+}
+
+void add_checksums(Inspection& inspection) {
+  ProgressBar bar("Hashing");
+  inspection.files = file_checksums(inspection.checkpoint(), shown_by(bar));
+  if (inspection.list_tensors) inspection.tensors = tensor_checksums(inspection.checkpoint(), shown_by(bar));
 }
 
 // Opens the model by its headers alone. With --verify a model that cannot be built is a finding, not the end.
@@ -51,10 +61,12 @@ int inspect(const InspectFlags& flags) {
   else
     open_model(flags, path, inspection, findings);
   if (flags.verify) {
-    const std::vector<Finding> values = verify(inspection.checkpoint());
-    findings.insert(findings.end(), values.begin(), values.end());
-    inspection.findings = findings;
+    Verification values = verify(inspection.checkpoint());
+    values.findings.insert(values.findings.begin(), findings.begin(), findings.end());
+    findings = values.findings;
+    inspection.verification = std::move(values);
   }
+  if (flags.checksums) add_checksums(inspection);
   write_output(flags.json ? inspection_json(inspection) : inspection_text(inspection));
   return std::any_of(findings.begin(), findings.end(), is_error) ? EXIT_FAILURE : EXIT_SUCCESS;
 }
@@ -65,6 +77,8 @@ Run declare_inspect(CLI::App& app) {
   const auto flags = std::make_shared<InspectFlags>();
   app.add_flag("--tensors", flags->tensors, "list every tensor");
   app.add_flag("--verify", flags->verify, "read all data and report what is wrong; exit code 1 if something is");
+  app.add_flag("--checksums", flags->checksums,
+               "SHA-256 of every file, as sha256sum gives it; with --tensors of every tensor too");
   app.add_flag("--json", flags->json, "print one JSON object");
   add_engine_options(app, flags->engine);
   app.get_option("--model")->description("folder of the model, or one .safetensors file; default: the demo");

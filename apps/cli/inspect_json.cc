@@ -90,6 +90,17 @@ Json files_json(const Checkpoint& checkpoint, bool list_tensors) {
   return files;
 }
 
+Json verification_json(const Verification& verification) {
+  Json findings = Json::array(), grids = Json::array();
+  for (const Finding& finding : verification.findings)
+    findings.push_back({{"severity", finding.severity == Finding::Severity::error ? "error" : "warning"},
+                        {"tensor", finding.tensor},
+                        {"message", finding.message}});
+  for (const GridReading& grid : verification.grids)
+    grids.push_back({{"tensor", grid.tensor}, {"rows", grid.rows}, {"fits", grid.fits}, {"passes", grid.passes}});
+  return {{"findings", findings}, {"scale_grids", grids}};
+}
+
 }  // namespace
 
 std::string inspection_json(const Inspection& inspection) {
@@ -97,13 +108,11 @@ std::string inspection_json(const Inspection& inspection) {
   Json json = {{"path", checkpoint.path()}};
   if (inspection.engine) json.update(engine_json(*inspection.engine));
   json["files"] = files_json(checkpoint, inspection.list_tensors || !checkpoint.has_config());
-  if (inspection.findings) {
-    json["findings"] = Json::array();
-    for (const Finding& finding : *inspection.findings)
-      json["findings"].push_back({{"severity", finding.severity == Finding::Severity::error ? "error" : "warning"},
-                                  {"tensor", finding.tensor},
-                                  {"message", finding.message}});
-  }
+  if (inspection.verification) json.update(verification_json(*inspection.verification));
+  for (const FileChecksum& file : inspection.files)
+    json["checksums"].push_back({{"file", file.name}, {"bytes", file.bytes}, {"sha256", file.sha256}});
+  for (const TensorChecksum& tensor : inspection.tensors)
+    json["tensor_checksums"].push_back({{"tensor", tensor.name}, {"sha256", tensor.sha256}});
   return json_text(json);
 }
 

@@ -136,12 +136,40 @@ std::string tensors_text(const Checkpoint& checkpoint) {
   return text;
 }
 
+// Runs of tensors that read alike on one line each: what their codes say about grids that shapes leave open.
+std::string grids_text(const std::vector<GridReading>& grids) {
+  std::map<std::string, std::vector<std::string>> tensors;
+  for (const GridReading& grid : grids) {
+    std::vector<std::string> runs;
+    for (const std::int64_t count : grid.passes) runs.push_back(std::to_string(grid.rows / count));
+    const std::string how =
+        runs.empty() ? "none that fits" : fmt::format("one for each {} rows", fmt::join(runs, " or "));
+    tensors[fmt::format("{} rows: {}", grid.rows, how)].push_back(grid.tensor);
+  }
+  std::string text;
+  for (const auto& [how, names] : tensors) {
+    text += fmt::format("{} {}", text.empty() ? "\nscale grids by their codes\n " : " ", how);
+    text +=
+        fmt::format(", {} tensor{}, e.g. {}\n", names.size(), names.size() == 1 ? "" : "s", printable(names.front()));
+  }
+  return text;
+}
+
 std::string findings_text(const std::vector<Finding>& findings) {
   if (findings.empty()) return "\nverified: nothing is wrong\n";
   std::string text = "\n";
   for (const Finding& finding : findings)
     text += fmt::format("{}: {}\n", finding.severity == Finding::Severity::error ? "problem" : "warning",
                         printable(finding.message));
+  return text;
+}
+
+// Lines that sha256sum -c takes; those of tensors have the same form.
+std::string checksums_text(const Inspection& inspection) {
+  std::string text = "\n";
+  for (const FileChecksum& file : inspection.files) text += fmt::format("{}  {}\n", file.sha256, printable(file.name));
+  for (const TensorChecksum& tensor : inspection.tensors)
+    text += fmt::format("{}  {}\n", tensor.sha256, printable(tensor.name));
   return text;
 }
 
@@ -155,7 +183,9 @@ std::string inspection_text(const Inspection& inspection) {
         config_text(engine) + memory_text(engine) + kernels_text(engine) + unused_text(engine) + warnings_text(engine);
   }
   if (inspection.list_tensors || !inspection.checkpoint().has_config()) text += tensors_text(inspection.checkpoint());
-  if (inspection.findings) text += findings_text(*inspection.findings);
+  if (inspection.verification)
+    text += grids_text(inspection.verification->grids) + findings_text(inspection.verification->findings);
+  if (!inspection.files.empty()) text += checksums_text(inspection);
   return text;
 }
 

@@ -242,6 +242,15 @@ inspecting() {
   json out "inspect"
   run 0 inspect --verify
   grep -q 'nothing is wrong' out || complain "inspect --verify: $(tail -3 out)"
+  run 0 inspect -m "$model" --checksums
+  grep -E '^[0-9a-f]{64}  ' out >sums || complain "inspect --checksums: $(tail -3 out)"
+  (cd "$model" && sha256sum --quiet -c "$OLDPWD/sums") || complain "checksums are not those of sha256sum"
+  run 0 inspect -m "$model" --checksums --tensors --json
+  json out "inspect --checksums"
+  grep -q tensor_checksums out || complain "no checksums of tensors"
+  [ -d "$golden/models/mimo-fused-qkv" ] || return
+  run 0 inspect -m "$golden/models/mimo-fused-qkv" --verify
+  grep -q '544 rows: one for each 272 rows' out || complain "inspect --verify tells no scale grid: $(cat out)"
 }
 
 # Another family, as published and as a mirror renames it.

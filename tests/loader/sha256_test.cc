@@ -25,5 +25,14 @@ TEST(Sha256, LengthsAroundABlock) {
   EXPECT_EQ(sha256_hex(std::string(120, 'a')), "2f3d335432c70b580af0e8e1b3674a7c020d683aa5f73aaaedfdc55af904c21c");
 }
 
+TEST(Sha256, PiecesOfAnyLength) {
+  const std::string text(300, 'x');
+  for (std::size_t piece : {1u, 7u, 63u, 64u, 65u, 128u, 299u}) {
+    Sha256 digest;
+    for (std::size_t at = 0; at < text.size(); at += piece) digest.add(std::string_view(text).substr(at, piece));
+    EXPECT_EQ(digest.hex(), sha256_hex(text)) << piece;
+  }
+}
+
 }  // namespace
 }  // namespace millrace
