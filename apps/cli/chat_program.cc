@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cstdlib>
 
-#include "apps/cli/chat_view.h"
+#include "apps/common/answer_view.h"
 #include "apps/common/interrupt.h"
 #include "apps/common/line_reader.h"
 #include "apps/common/output.h"

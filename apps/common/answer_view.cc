@@ -1,4 +1,4 @@
-#include "apps/cli/chat_view.h"
+#include "apps/common/answer_view.h"
 
 #include "apps/common/output.h"
 
