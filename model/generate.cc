@@ -94,7 +94,9 @@ class Generation {
  private:
   // Draws one token. Returns why the generation ends with it, if it does.
   std::optional<FinishReason> draw(std::span<const float> logits) {
-    const std::int32_t id = sampler_.sample(logits, history_);
+    StepLimits limits{.mask = &options_.mask};
+    if (std::ssize(result_.ids) < options_.min_tokens) limits.forbidden = engine_.stop_ids();
+    const std::int32_t id = sampler_.sample(logits, history_, limits);
     history_.push_back(id);
     result_.ids.push_back(id);
     const auto& stop_ids = engine_.stop_ids();
@@ -156,6 +158,9 @@ GenerateResult generate(Session& session, std::span<const std::int32_t> prompt, 
                         const std::function<bool(std::string_view)>& on_text) {
   const std::int64_t held = session.length(), context = session.engine().context();
   require(options.max_tokens >= 0, Errc::bad_argument, "max_tokens is {}, expected 0 or more", options.max_tokens);
+  require(options.min_tokens >= 0 && (options.min_tokens == 0 || options.min_tokens <= options.max_tokens),
+          Errc::bad_argument, "min_tokens is {}, expected 0 to {} (max_tokens)", options.min_tokens,
+          options.max_tokens);
   require(!prompt.empty(), Errc::bad_argument, "the prompt is empty, expected at least one token");
   require(held + std::ssize(prompt) <= context, Errc::bad_argument,
           "the prompt has {} tokens{}, but the context holds {}", prompt.size(),

@@ -20,6 +20,8 @@ struct GenerateOptions {
   SamplingOptions sampling;
   std::vector<std::string> stop;  // texts that end the generation; they are not part of it
   bool ignore_eos = false;        // draw on after the model's own stop tokens
+  std::int64_t min_tokens = 0;    // the model's stop tokens are not drawn before so many others
+  LogitMask mask;                 // constrained decoding, asked at every step; may be empty
   // Tokens guessed per pass with the prediction layers the engine has loaded; 0 = none. Changes the time, not the
   // tokens.
   int guesses = Speculation::automatic;
@@ -55,7 +57,8 @@ SamplingOptions default_sampling(const Engine& engine);
 // special tokens; false ends the generation. It may be empty, and is not called for a folder without a tokenizer. Ids
 // the tokenizer does not define are never drawn. Afterwards the session holds the prompt and all drawn tokens but the
 // last; after an interruption inside a pass what it held before that pass. With max_tokens 0 nothing is computed.
-// Throws Error: bad_argument for an empty prompt, one that does not fit the context, or impossible options.
+// Throws Error: bad_argument for an empty prompt, one that does not fit the context, or impossible options; it also
+// carries through what a mask throws, and complains of one that leaves no token to draw.
 GenerateResult generate(Session& session, std::span<const std::int32_t> prompt, const GenerateOptions& options,
                         const std::function<bool(std::string_view text)>& on_text);
 

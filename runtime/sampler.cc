@@ -55,7 +55,7 @@ constexpr auto ranks_after = [](const auto& a, const auto& b) { return ranks_bef
 }  // namespace
 
 void validate(const SamplingOptions& options) {
-  const auto& [temperature, top_p, min_p, top_k, penalty, seed] = options;
+  const auto& [temperature, top_p, min_p, top_k, penalty, seed, biases] = options;
   require(temperature >= 0 && std::isfinite(temperature), Errc::bad_argument,
           "temperature is {}, expected a number from 0", temperature);
   require(top_p >= 0 && top_p <= 1, Errc::bad_argument, "top_p is {}, expected 0 to 1", top_p);
@@ -63,11 +63,22 @@ void validate(const SamplingOptions& options) {
   require(top_k >= 0, Errc::bad_argument, "top_k is {}, expected a number from 0 (0: no limit)", top_k);
   require(penalty > 0 && std::isfinite(penalty), Errc::bad_argument,
           "repetition_penalty is {}, expected a number above 0 (1: none)", penalty);
+  for (const LogitBias& bias : biases)
+    require(bias.value < std::numeric_limits<float>::infinity(), Errc::bad_argument,
+            "logit_bias of token {} is {}, expected a number or -inf", bias.id, bias.value);
 }
 
 Sampler::Sampler(const SamplingOptions& options, std::int64_t vocab, std::int64_t defined)
     : options_(options), vocab_(vocab), state_(options.seed), allowed_(first_ids(vocab, defined)) {
   validate(options);
+  auto& biases = options_.logit_bias;
+  std::sort(biases.begin(), biases.end(), [](const LogitBias& a, const LogitBias& b) { return a.id < b.id; });
+  for (std::size_t i = 0; i < biases.size(); ++i) {
+    require(biases[i].id >= 0 && biases[i].id < vocab, Errc::bad_argument,
+            "logit_bias of token {}, expected an id from 0 to {}", biases[i].id, vocab - 1);
+    require(i == 0 || biases[i].id != biases[i - 1].id, Errc::bad_argument, "logit_bias of token {} is given twice",
+            biases[i].id);
+  }
   scores_.resize(static_cast<std::size_t>(vocab));
   candidates_.reserve(allowed_.size());
 }
@@ -78,11 +89,12 @@ Sampler::Sampler(const SamplingOptions& options, std::span<const bool> allowed)
   require(!allowed_.empty(), Errc::bad_argument, "none of the {} ids of the vocabulary is allowed", vocab_);
 }
 
-std::int32_t Sampler::sample(std::span<const float> logits, std::span<const std::int32_t> history) {
+std::int32_t Sampler::sample(std::span<const float> logits, std::span<const std::int32_t> history,
+                             const StepLimits& limits) {
   require(static_cast<std::int64_t>(logits.size()) == vocab_, Errc::bad_argument,
           "the sampler got {} logits, expected {}", logits.size(), vocab_);
   const FloatMode mode;
-  gather(penalized(logits, history));
+  gather(adjusted(logits, history, limits));
   if (options_.temperature == 0) return std::min_element(candidates_.begin(), candidates_.end(), ranks_before)->id;
   keep_top_k();
   weigh();
@@ -91,17 +103,36 @@ std::int32_t Sampler::sample(std::span<const float> logits, std::span<const std:
   return draw();
 }
 
-std::span<const float> Sampler::penalized(std::span<const float> logits, std::span<const std::int32_t> history) {
-  if (options_.repetition_penalty == 1 || history.empty()) return logits;
+std::span<const float> Sampler::adjusted(std::span<const float> logits, std::span<const std::int32_t> history,
+                                         const StepLimits& limits) {
+  const bool penalty = options_.repetition_penalty != 1 && !history.empty();
+  const bool masked = limits.mask != nullptr && *limits.mask;
+  if (!penalty && !masked && options_.logit_bias.empty() && limits.forbidden.empty()) return logits;
   std::copy(logits.begin(), logits.end(), scores_.begin());
+  for (const LogitBias& bias : options_.logit_bias) scores_[static_cast<std::size_t>(bias.id)] += bias.value;
+  if (penalty) penalize(logits, history);
+  for (std::int32_t id : limits.forbidden)
+    if (id >= 0 && id < vocab_) scores_[static_cast<std::size_t>(id)] = -std::numeric_limits<float>::infinity();
+  if (masked) (*limits.mask)(history, scores_);
+  return scores_;
+}
+
+void Sampler::penalize(std::span<const float> logits, std::span<const std::int32_t> history) {
   for (std::int32_t id : history) {
     require(id >= 0 && id < vocab_, Errc::bad_argument, "token id {} of the history is outside the vocabulary of {}",
             id, vocab_);
-    // From the original logit, so that an id which occurs twice is penalized once.
+    // From the logit before, so that an id which occurs twice is penalized once.
     const auto at = static_cast<std::size_t>(id);
-    scores_[at] = logits[at] > 0 ? logits[at] / options_.repetition_penalty : logits[at] * options_.repetition_penalty;
+    const float score = logits[at] + bias_of(id);
+    scores_[at] = score > 0 ? score / options_.repetition_penalty : score * options_.repetition_penalty;
   }
-  return scores_;
+}
+
+float Sampler::bias_of(std::int32_t id) const noexcept {
+  const auto& biases = options_.logit_bias;
+  const auto found = std::lower_bound(biases.begin(), biases.end(), id,
+                                      [](const LogitBias& bias, std::int32_t value) { return bias.id < value; });
+  return found != biases.end() && found->id == id ? found->value : 0.0f;
 }
 
 void Sampler::gather(std::span<const float> scores) {

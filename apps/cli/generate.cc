@@ -177,6 +177,9 @@ Run declare_generate(CLI::App& app) {
   app.add_option("-n,--max-tokens", flags->generation.max_tokens, "most tokens to generate; default: 256")
       ->option_text("N")
       ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 40));
+  app.add_option("--min-tokens", flags->generation.min_tokens, "draw no stop token before N others")
+      ->option_text("N")
+      ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 40));
   app.add_option("--stop", flags->generation.stop, "end before this text; may be repeated")
       ->option_text("TEXT")
       ->allow_extra_args(false);

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <charconv>
 #include <cstring>
+#include <limits>
 
 #include "apps/common/messages.h"
 #include "apps/common/options.h"
@@ -14,6 +15,7 @@
 #include "loader/checkpoint.h"
 #include "loader/tokenizer.h"
 #include "runtime/error.h"
+#include "runtime/sampler.h"
 
 namespace millrace {
 namespace {
@@ -78,6 +80,19 @@ std::string check_ids(const std::string& text) {
   } catch (const Error& error) {
     return error.what();
   }
+}
+
+LogitBias parse_logit_bias(std::string_view text) {
+  LogitBias bias;
+  const auto [id_end, id_failure] = std::from_chars(text.data(), text.data() + text.size(), bias.id);
+  const char* end = text.data() + text.size();
+  bool good = id_failure == std::errc() && bias.id >= 0 && id_end != end && *id_end == '=';
+  if (good) {
+    const auto [value_end, value_failure] = std::from_chars(id_end + 1, end, bias.value);
+    good = value_failure == std::errc() && value_end == end && bias.value < std::numeric_limits<float>::infinity();
+  }
+  require(good, Errc::bad_argument, "'{}', expected ID=V like 42=-1.5", text.substr(0, 40));
+  return bias;
 }
 
 void PromptFlags::add_to(CLI::App& app) {

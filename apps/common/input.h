@@ -14,6 +14,7 @@
 namespace millrace {
 
 class Engine;
+struct LogitBias;
 
 // The contents of a file, or of standard input for "-". Throws Error: not_found, io, bad_file for a directory or more
 // than 256 MiB.
@@ -23,6 +24,9 @@ std::string read_input(const std::string& path);
 std::vector<std::int32_t> parse_ids(std::string_view text, std::string_view what);
 // The same as a check of an option's value.
 std::string check_ids(const std::string& text);
+
+// "ID=V", where V is a number or -inf. Throws Error(bad_argument) for anything else.
+LogitBias parse_logit_bias(std::string_view text);
 
 // Where a prompt comes from: exactly one of TEXT, --prompt, --file, --messages, --tokens and --tokens-file.
 class PromptFlags {

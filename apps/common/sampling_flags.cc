@@ -1,12 +1,22 @@
 #include "apps/common/sampling_flags.h"
 
 #include <random>
-#include <string>
 
+#include "apps/common/input.h"
 #include "model/generate.h"
+#include "runtime/error.h"
 
 namespace millrace {
 namespace {
+
+std::string check_logit_bias(const std::string& text) {
+  try {
+    parse_logit_bias(text);
+    return {};
+  } catch (const Error& error) {
+    return error.what();
+  }
+}
 
 // CLI11 would let a negative number wrap around.
 std::string check_seed(const std::string& text) {
@@ -37,6 +47,11 @@ void SamplingFlags::add_to(CLI::App& app) {
       ->option_text("X")
       ->check(CLI::Range(0.001, 1000.0))
       ->group(group);
+  app.add_option("--logit-bias", biases, "add V to the logit of token ID; -inf forbids it; may be repeated")
+      ->option_text("ID=V")
+      ->allow_extra_args(false)
+      ->check(check_logit_bias)
+      ->group(group);
   app.add_option("--seed", seed, "the same seed draws the same tokens; default: random")
       ->option_text("N")
       ->check(check_seed)
@@ -51,6 +66,7 @@ SamplingOptions SamplingFlags::options(const Engine& engine) const {
   sampling.top_k = top_k.value_or(sampling.top_k);
   sampling.repetition_penalty = repetition_penalty.value_or(sampling.repetition_penalty);
   sampling.seed = seed ? *seed : std::random_device()();
+  for (const std::string& bias : biases) sampling.logit_bias.push_back(parse_logit_bias(bias));
   return sampling;
 }
 

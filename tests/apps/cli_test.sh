@@ -76,6 +76,9 @@ wrong_use() {
   refused 2 "top-p" generate "$prompt" --top-p 1.5
   refused 2 "temperature" generate "$prompt" --temperature -1
   refused 2 "seed" generate "$prompt" --seed -1
+  refused 2 "expected ID=V" generate "$prompt" --logit-bias 5
+  refused 1 "logit_bias of token 99999" generate "$prompt" --logit-bias 99999=1
+  refused 1 "min_tokens is 9" generate "$prompt" --min-tokens 9 -n 8
   refused 2 "'x' is not a token id" generate --tokens 1,x
   refused 2 "--out" eval "$prompt"
   refused 2 "--logits" eval "$prompt" --out o --logits some

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include "apps/common/output.h"
+#include "runtime/sampler.h"
 #include "tests/support/errors.h"
 #include "tests/support/temp_folder.h"
 
@@ -38,6 +39,15 @@ TEST(Input, ReadsFilesAndRefusesFolders) {
 TEST(Printable, ControlCharactersAreSpelledOut) {
   EXPECT_EQ(printable("a\x1b[31m\n\x7f"), "a\\x1b[31m\\x0a\\x7f");
   EXPECT_EQ(printable("na\xc3\xafve"), "na\xc3\xafve");
+}
+
+TEST(Input, ReadsLogitBiases) {
+  const LogitBias bias = parse_logit_bias("42=-1.5");
+  EXPECT_EQ(bias.id, 42);
+  EXPECT_EQ(bias.value, -1.5f);
+  EXPECT_EQ(parse_logit_bias("0=-inf").value, -std::numeric_limits<float>::infinity());
+  for (const char* text : {"", "1", "1=", "=2", "-1=2", "1=x", "1=nan", "1=inf", "1=2,", "1 = 2", "99999999999=1"})
+    EXPECT_THROW(parse_logit_bias(text), Error) << text;
 }
 
 }  // namespace

@@ -121,5 +121,50 @@ TEST_F(GenerateTest, Refuses) {
   EXPECT_THAT(error(std::vector<std::int32_t>{-1}, {}), HasSubstr("-1"));
 }
 
+TEST_F(GenerateTest, NoStopTokenBeforeTheLeastNumber) {
+  const auto chat = engine_->tokenizer().encode("<|im_start|>user\nDo you like tea?<|im_end|><|im_start|>assistant\n");
+  const auto ended = [&](std::int64_t least) {
+    GenerateOptions options = {.max_tokens = 60, .min_tokens = least};
+    options.sampling.temperature = 0;
+    Session session(*engine_);
+    return generate(session, chat, options, {});
+  };
+  const GenerateResult free = ended(0);
+  ASSERT_EQ(free.finish_reason, FinishReason::stop);
+  const std::int64_t count = std::ssize(free.ids) - 1;  // without the stop token
+  EXPECT_EQ(ended(count).ids, free.ids);
+  const GenerateResult longer = ended(count + 1);
+  EXPECT_GT(longer.ids.size(), free.ids.size());
+  for (std::size_t i = 0; i <= static_cast<std::size_t>(count); ++i)
+    EXPECT_THAT(engine_->stop_ids(), testing::Not(testing::Contains(longer.ids[i]))) << i;
+  EXPECT_THAT(test::error_of(Errc::bad_argument, [&] { ended(61); }), HasSubstr("min_tokens is 61"));
+}
+
+// A mask that lets one token through at each step writes the text.
+TEST_F(GenerateTest, AMaskDecidesWhatCanBeDrawn) {
+  const std::vector<std::int32_t> wanted = engine_->tokenizer().encode("Tea, please.");
+  GenerateOptions options = {.max_tokens = std::ssize(wanted)};
+  options.mask = [&](std::span<const std::int32_t> history, std::span<float> logits) {
+    const std::int32_t only = wanted[history.size() - prompt_.size()];
+    for (std::size_t id = 0; id < logits.size(); ++id)
+      if (id != static_cast<std::size_t>(only)) logits[id] = -std::numeric_limits<float>::infinity();
+  };
+  EXPECT_EQ(run(options).text, "Tea, please.");
+
+  options.mask = [](auto, std::span<float>) { fail(Errc::bad_argument, "the grammar is broken"); };
+  Session session(*engine_);
+  const auto broken = [&] { generate(session, prompt_, options, {}); };
+  EXPECT_THAT(test::error_of(Errc::bad_argument, broken), HasSubstr("grammar is broken"));
+  options.mask = {};
+  EXPECT_EQ(std::ssize(generate(session, wanted, options, {}).ids), options.max_tokens);
+}
+
+TEST_F(GenerateTest, ABiasForbidsAToken) {
+  const GenerateResult plain = run({.max_tokens = 3});
+  GenerateOptions options = {.max_tokens = 3};
+  options.sampling.logit_bias = {{plain.ids[0], -std::numeric_limits<float>::infinity()}};
+  EXPECT_NE(run(options).ids[0], plain.ids[0]);
+}
+
 }  // namespace
 }  // namespace millrace

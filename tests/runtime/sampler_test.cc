@@ -212,5 +212,47 @@ TEST(Sampler, NamesTheBadLogit) {
   }
 }
 
+TEST(Sampler, BiasesAreAddedBeforeThePenalty) {
+  const Logits logits = {1, 2, 3, 0};
+  EXPECT_EQ(counts({.temperature = 0, .logit_bias = {{0, 2.5f}}}, logits, 1), (std::vector<int>{1, 0, 0, 0}));
+  EXPECT_EQ(support({.logit_bias = {{3, -inf}, {1, -inf}}}, logits), (std::vector<std::size_t>{0, 2}));
+  // (1 + 3) / 2 is below 3; the penalty halves what the bias made, once.
+  EXPECT_EQ(counts({.temperature = 0, .repetition_penalty = 2, .logit_bias = {{0, 3}}}, logits, 1, {0, 0}),
+            (std::vector<int>{0, 0, 1, 0}));
+  const std::vector<int> count = counts({.logit_bias = {{1, 1}, {2, -1}}}, logits, 20000);
+  EXPECT_LT(chi_square(count, softmax({1, 3, 2, 0}, 1)), 21);
+}
+
+TEST(Sampler, RefusesImpossibleBiases) {
+  const auto refuse = [](std::vector<LogitBias> biases) {
+    EXPECT_THROW(Sampler({.logit_bias = std::move(biases)}, 4, 4), Error);
+  };
+  refuse({{4, 1}});
+  refuse({{-1, 1}});
+  refuse({{1, nan}});
+  refuse({{1, inf}});
+  refuse({{1, 1}, {2, 1}, {1, 2}});
+}
+
+TEST(Sampler, ForbiddenIdsAndMasksHoldForOneStep) {
+  const Logits logits = {1, 2, 5, 4};
+  Sampler sampler = sampler_of({.temperature = 0}, logits);
+  const std::vector<std::int32_t> history = {7, 8}, forbidden = {2, 99, -1};
+  EXPECT_EQ(sampler.sample(logits, {}, {.forbidden = forbidden}), 3);
+  std::vector<std::int32_t> seen;
+  const LogitMask mask = [&](std::span<const std::int32_t> ids, std::span<float> scores) {
+    seen.assign(ids.begin(), ids.end());
+    EXPECT_THAT(std::vector<float>(scores.begin(), scores.end()), ElementsAre(1, 2, -inf, 4));
+    scores[3] = -inf;
+  };
+  EXPECT_EQ(sampler.sample(logits, history, {.forbidden = forbidden, .mask = &mask}), 1);
+  EXPECT_EQ(seen, history);
+  EXPECT_EQ(sampler.sample(logits, history), 2);
+  const LogitMask none = [](auto, std::span<float> scores) { std::fill(scores.begin(), scores.end(), -inf); };
+  EXPECT_THROW(sampler.sample(logits, {}, {.mask = &none}), Error);
+  const LogitMask broken = [](auto, std::span<float> scores) { scores[1] = nan; };
+  EXPECT_THROW(sampler.sample(logits, {}, {.mask = &broken}), Error);
+}
+
 }  // namespace
 }  // namespace millrace
