@@ -176,7 +176,8 @@ ValueId moe_block(BuildContext& build, const std::string& name, const LayerSpec&
                         std::make_unique<Linear>(gate, LinearOptions{.compute = Compute::f32, .output = rounding}), {x},
                         {router.experts});
   auto bias = correction_bias(build, name + ".gate.e_score_correction_bias");
-  const RouterOptions options = {.experts = router.experts,
+  const RouterOptions options = {.layer = layer_index,
+                                 .experts = router.experts,
                                  .top_k = router.top_k,
                                  .groups = router.groups,
                                  .top_groups = router.top_groups,

@@ -13,6 +13,9 @@
 #include "model/drafter.h"
 #include "model/engine.h"
 #include "model/guess_policy.h"
+#include "model/call_inputs.h"
+#include "model/engine.h"
+#include "model/logits_rows.h"
 #include "runtime/batch.h"
 #include "runtime/kv_cache.h"
 #include "runtime/workspace.h"
@@ -23,12 +26,13 @@ class Observer;
 
 struct ForwardOptions {
   std::span<const std::int32_t> positions = {};  // of the new tokens; empty = counting on from the last one
-  std::int64_t logits_rows = 1;                  // logits of the last so many new rows; at most all of them
+  LogitsRows logits_rows = 1;                    // the new rows that want logits: a number of last ones, all, chosen
   std::int64_t chunk = 0;                        // rows per pass; 0 = the engine's
   Observer* observer = nullptr;                  // sees every pass; rows computed again come before the new ones
   // Called between passes with the new tokens done so far, 0 while others are computed again; may throw
   // Error(cancelled).
   std::function<void(std::int64_t done)> progress;
+  ForwardInputs inputs = {};  // embeddings, masks, experts; attention probabilities
 };
 
 class Session {
@@ -43,8 +47,11 @@ class Session {
   std::int64_t length() const noexcept { return static_cast<std::int64_t>(tokens_.size()); }
 
   // Appends the tokens and computes. Returns the logits (kept rows, vocab), valid until the next call.
-  // Throws Error(bad_argument) for ids outside the vocabulary, an empty list or a full context. After any failure the
-  // session holds the tokens it held before.
+  // Either tokens or ForwardInputs::embeddings are given; rows of embeddings are kept as tokens of id -1. Masks are
+  // computed in one pass however long. Rows whose inputs were more than tokens and positions cannot be computed again:
+  // should that become necessary, Error(unsupported) says so, and clear() makes the session usable.
+  // Throws Error(bad_argument) for ids outside the vocabulary, an empty list, a full context or what CallInputs
+  // refuses. After any failure the session holds the tokens it held before.
   std::span<const float> forward(std::span<const std::int32_t> tokens, const ForwardOptions& options = {});
 
   // Forgets the tokens from `length` on. Cheap for as many as KvCache::ring_slack last ones, or any number in a model
@@ -58,16 +65,19 @@ class Session {
   GuessPolicy& guess_policy() noexcept { return guess_policy_; }
 
  private:
-  void check(std::span<const std::int32_t> tokens, const ForwardOptions& options) const;
-  void append(std::span<const std::int32_t> tokens, std::span<const std::int32_t> positions);
-  void compute(std::int64_t kept, const ForwardOptions& options);
-  void pass(std::int64_t begin, std::int64_t rows, std::int64_t logits_rows, Observer* observer);
+  std::int64_t new_rows(std::span<const std::int32_t> tokens, const ForwardInputs& inputs) const;
+  void check(std::span<const std::int32_t> tokens, std::int64_t rows, const ForwardOptions& options) const;
+  void append(std::span<const std::int32_t> tokens, std::int64_t rows, std::span<const std::int32_t> positions);
+  void compute(std::int64_t kept, const ForwardOptions& options, CallInputs* inputs);
+  void pass(std::int64_t begin, std::int64_t rows, const RunInputs* inputs, Observer* observer);
+  void make_room(std::int64_t rows, std::int64_t logits_rows);
 
   const Engine& engine_;
   KvCache cache_;
   Workspace workspace_;
   Batch batch_;
   std::vector<std::int32_t> tokens_, positions_;  // the first cache_.length() of them are cached
+  std::int64_t fixed_ = 0;                        // the first so many tokens cannot be computed again
   std::vector<float> logits_;
   std::optional<Drafter> drafter_;
   GuessPolicy guess_policy_;

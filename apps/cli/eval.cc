@@ -14,6 +14,7 @@
 #include "model/session.h"
 #include "ops/isa.h"
 #include "runtime/error.h"
+#include "runtime/step_recorder.h"
 
 namespace millrace {
 namespace {
@@ -109,7 +110,7 @@ int eval(const EvalFlags& flags) {
   const std::vector<std::int32_t> tokens = flags.prompt.read(*engine);
   const std::int64_t count = std::ssize(tokens), kept = logits_rows(flags.logits, count);
   const std::vector<std::int32_t> positions = positions_of(flags.positions, tokens.size());
-  DumpObserver dump(engine->program(), select_values(engine->program(), flags.trace), count);
+  StepRecorder dump(engine->program(), select_values(engine->program(), flags.trace), count);
 
   Session session(*engine);
   ForwardOptions options;
@@ -121,7 +122,7 @@ int eval(const EvalFlags& flags) {
   std::vector<TensorToWrite> tensors;
   tensors.push_back(tensor_to_write<std::int32_t>("tokens", Dtype::i32, {count}, tokens));
   tensors.push_back(tensor_to_write<std::int32_t>("positions", Dtype::i32, {count}, positions));
-  for (const DumpTensor& value : dump.tensors())
+  for (const RecordedValue& value : dump.values())
     tensors.push_back(tensor_to_write<std::byte>(value.name, value.dtype, value.shape, value.data));
   std::vector<std::int32_t> rows(static_cast<std::size_t>(kept));
   for (std::int64_t i = 0; i < kept; ++i)

@@ -65,26 +65,4 @@ std::vector<ValueId> select_values(const Program& program, const std::vector<std
   return chosen;
 }
 
-DumpObserver::DumpObserver(const Program& program, const std::vector<ValueId>& values, std::int64_t rows) {
-  for (const ValueId id : values) {
-    const Value& value = program.value(id);
-    DumpTensor tensor{.name = value.name, .dtype = value.dtype, .shape = {0}, .data = {}};
-    tensor.shape.insert(tensor.shape.end(), value.row_shape.begin(), value.row_shape.end());
-    tensor.data.reserve(static_cast<std::size_t>(rows * value.row_bytes()));
-    index_.emplace(id, tensors_.size());
-    tensors_.push_back(std::move(tensor));
-  }
-}
-
-void DumpObserver::after(const Program& program, const Step& step, const StepContext& context) {
-  for (std::size_t i = 0; i < step.outputs.size(); ++i) {
-    const auto found = index_.find(step.outputs[i]);
-    if (found == index_.end()) continue;
-    DumpTensor& tensor = tensors_[found->second];
-    const std::byte* rows = context.outputs[i];
-    tensor.data.insert(tensor.data.end(), rows, rows + context.rows * program.value(step.outputs[i]).row_bytes());
-    tensor.shape[0] += context.rows;
-  }
-}
-
 }  // namespace millrace

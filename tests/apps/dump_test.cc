@@ -2,10 +2,7 @@
 
 #include <gmock/gmock.h>
 
-#include <cstring>
-
 #include "runtime/error.h"
-#include "runtime/workspace.h"
 
 namespace millrace {
 namespace {
@@ -77,28 +74,6 @@ TEST(Dump, UnknownNameNamesNearOnes) {
   }
   EXPECT_THROW(select_values(program, {"layers.1*"}), Error);
   EXPECT_THROW(select_values(program, {""}), Error);
-}
-
-TEST(Dump, AppendsTheRowsOfEachPass) {
-  const Program program = three_steps();
-  Workspace workspace(program, {.rows = 4, .logits_rows = 1, .threads = 1});
-  const Parallel parallel(1);
-  DumpObserver dump(program, select_values(program, {"all"}), 3);
-  for (const std::vector<std::int32_t>& tokens : {std::vector<std::int32_t>{7, 8}, std::vector<std::int32_t>{9}}) {
-    Batch batch;
-    batch.tokens = tokens;
-    batch.positions = tokens;
-    program.run(batch, workspace, parallel, &dump);
-  }
-  ASSERT_EQ(dump.tensors().size(), 2u);
-  const DumpTensor& embed = dump.tensors()[0];
-  EXPECT_EQ(embed.name, "embed_tokens");
-  EXPECT_THAT(embed.shape, ElementsAre(3, 2));
-  ASSERT_EQ(embed.data.size(), 6 * sizeof(float));
-  std::vector<float> values(6);
-  std::memcpy(values.data(), embed.data.data(), embed.data.size());
-  EXPECT_THAT(values, ElementsAre(7, 7, 8, 8, 9, 9));
-  EXPECT_THAT(dump.tensors()[1].shape, ElementsAre(3, 2, 3));
 }
 
 }  // namespace

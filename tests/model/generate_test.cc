@@ -61,7 +61,9 @@ TEST_F(GenerateTest, EndsWithAFullContext) {
 }
 
 TEST_F(GenerateTest, EndsBeforeAStopString) {
-  const GenerateResult result = run({.max_tokens = 40, .stop = {"never", "shed f"}});
+  GenerateOptions options = {.max_tokens = 40};
+  options.stop = {"never", "shed f"};
+  const GenerateResult result = run(options);
   EXPECT_EQ(result.finish_reason, FinishReason::stop_string);
   EXPECT_EQ(result.text, "A fami");
   EXPECT_EQ(text_, result.text);
