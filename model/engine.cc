@@ -251,7 +251,7 @@ MemoryUse Engine::memory_use() const {
           .expert_weights = state_->experts.resident_bytes(),
           .workspace = Workspace::bytes_for(program(), workspace_limits()),
           .kv_per_token = KvCache::bytes_for(full, kv_dtype(), page) / static_cast<std::uint64_t>(page),
-          .kv_fixed = KvCache::bytes_for(rings, kv_dtype(), context())};
+          .kv_fixed = 2 * KvCache::bytes_for(rings, kv_dtype(), context()) + KvCache::bytes_for(full, kv_dtype(), 1)};
 }
 
 }  // namespace millrace

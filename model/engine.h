@@ -44,13 +44,13 @@ struct EngineOptions {
   std::function<void(std::uint64_t done, std::uint64_t total)> progress;
 };
 
-// Memory an open engine and one session of it take, by what it is for.
+// Memory an open engine, one executor and one session take, by what it is for.
 struct MemoryUse {
   std::uint64_t dense_weights = 0;
   std::uint64_t expert_weights = 0;
   std::uint64_t workspace = 0;
   std::uint64_t kv_per_token = 0;  // growth per token, full layers
-  std::uint64_t kv_fixed = 0;      // rings of the window layers
+  std::uint64_t kv_fixed = 0;      // rings of the window layers, and what a long pass copies in case it fails
 };
 
 class Engine {
@@ -74,7 +74,7 @@ class Engine {
   std::int64_t context() const noexcept;
   std::int64_t chunk() const noexcept;
   Dtype kv_dtype() const noexcept;  // bf16, or f32 in f32 numerics
-  // What a session's working memory is planned for: one chunk of which the last row wants logits, and as many
+  // What an executor's working memory is planned for: one chunk of which the last row wants logits, and as many
   // more as prediction layers can guess.
   WorkspaceLimits workspace_limits() const noexcept;
   MemoryUse memory_use() const;

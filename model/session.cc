@@ -1,12 +1,10 @@
 #include "model/session.h"
 
 #include <algorithm>
-#include <cstring>
-#include <optional>
+#include <utility>
 
-#include "loader/checkpoint.h"
+#include "model/executor.h"
 #include "runtime/error.h"
-#include "runtime/observer.h"
 
 namespace millrace {
 namespace {
@@ -16,14 +14,29 @@ constexpr std::int64_t most_reserved = 1 << 20;
 
 }  // namespace
 
-Session::Session(const Engine& engine)
-    : engine_(engine),
-      cache_(engine.program().kv_layers(), engine.kv_dtype(), engine.context()),
-      workspace_(engine.program(), engine.workspace_limits()) {
-  const auto room = static_cast<std::size_t>(std::min(engine.context(), most_reserved));
+Session::Session(const Engine& engine) : Session(std::make_shared<Executor>(engine)) {}
+
+Session::Session(std::shared_ptr<Executor> executor)
+    : engine_(executor->engine()),
+      executor_(std::move(executor)),
+      cache_(engine_.program().kv_layers(), engine_.kv_dtype(), engine_.context()) {
+  reserve_tokens();
+  if (!engine_.mtp_programs().empty()) drafter_.emplace(engine_);
+}
+
+Session Session::fork() const {
+  Session copy(executor_);
+  copy.tokens_.assign(tokens_.begin(), tokens_.end());
+  copy.positions_.assign(positions_.begin(), positions_.end());
+  copy.cache_ = cache_.fork();
+  copy.fixed_ = fixed_;
+  return copy;
+}
+
+void Session::reserve_tokens() {
+  const auto room = static_cast<std::size_t>(std::min(engine_.context(), most_reserved));
   tokens_.reserve(room);
   positions_.reserve(room);
-  if (!engine.mtp_programs().empty()) drafter_.emplace(engine);
 }
 
 void Session::truncate(std::int64_t length) {
@@ -31,10 +44,16 @@ void Session::truncate(std::int64_t length) {
           this->length(), length);
   tokens_.resize(static_cast<std::size_t>(length));
   positions_.resize(static_cast<std::size_t>(length));
-  const std::int64_t rows = std::min(length, cache_.length());
-  cache_.truncate(cache_.can_truncate(rows) ? rows : 0);
-  if (drafter_) drafter_->truncate(cache_.length());
   fixed_ = std::min(fixed_, length);
+  cut_cache(std::min(length, cache_.length()));
+}
+
+void Session::cut_cache(std::int64_t rows) noexcept {
+  if (cache_.can_truncate(rows))
+    cache_.truncate(rows);
+  else
+    cache_.clear();
+  if (drafter_) drafter_->truncate(cache_.length());
 }
 
 // How many rows a call adds: tokens, or embeddings.
@@ -66,83 +85,61 @@ void Session::check(std::span<const std::int32_t> tokens, std::int64_t rows, con
   options.logits_rows.check(rows);
 }
 
-void Session::append(std::span<const std::int32_t> tokens, std::int64_t rows, std::span<const std::int32_t> positions) {
+void Session::prepare(std::span<const std::int32_t> tokens, const ForwardOptions& options, std::int64_t chunk) {
+  const std::int64_t rows = new_rows(tokens, options.inputs);
+  check(tokens, rows, options);
+  require(
+      (options.use_cache ? cache_.length() : 0) >= fixed_, Errc::unsupported,
+      "the session's first {} tokens came with embeddings, masks or experts and must be computed again, which needs "
+      "them again: clear the session",
+      fixed_);
+  Call call;
+  call.held = length();
+  call.rows = rows;
+  call.logits_rows = options.logits_rows;
+  call.use_cache = options.use_cache;
+  call.changes_rows = options.inputs.changes_rows();
+  if (options.inputs.any()) call.inputs.emplace(engine_, options.inputs, call.held, rows);
+  require(!call.inputs || !call.inputs->one_pass() || chunk == 0 || chunk >= rows, Errc::bad_argument,
+          "masks of {} rows are computed in one pass, but the chunk is {}", rows, chunk);
+  call_.emplace(std::move(call));
+}
+
+void Session::begin(std::span<const std::int32_t> tokens, std::span<const std::int32_t> positions) {
+  if (!call_->use_cache) cut_cache(0);
+  if (cache_.length() > 0 && call_->rows > KvCache::ring_slack && cache_.has_rings()) call_->before = cache_.fork();
+  logits_.resize(static_cast<std::size_t>(call_->logits_rows.count(call_->rows) * engine_.config().vocab));
   std::int32_t next = positions_.empty() ? 0 : positions_.back() + 1;
   tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
-  if (tokens.empty()) tokens_.insert(tokens_.end(), static_cast<std::size_t>(rows), -1);
+  tokens_.resize(static_cast<std::size_t>(call_->held + call_->rows), -1);
   positions_.insert(positions_.end(), positions.begin(), positions.end());
   while (positions_.size() < tokens_.size()) positions_.push_back(next++);
 }
 
+void Session::commit() noexcept {
+  if (call_->changes_rows) fixed_ = length();
+  call_.reset();
+}
+
+void Session::roll_back() noexcept {
+  if (call_->before) {
+    tokens_.resize(static_cast<std::size_t>(call_->held));
+    positions_.resize(static_cast<std::size_t>(call_->held));
+    cache_ = std::move(*call_->before);
+    if (drafter_) drafter_->truncate(cache_.length());
+  } else {
+    truncate(call_->held);
+  }
+  call_.reset();
+}
+
 std::span<const float> Session::forward(std::span<const std::int32_t> tokens, const ForwardOptions& options) {
-  const std::int64_t held = length(), rows = new_rows(tokens, options.inputs);
-  check(tokens, rows, options);
-  std::optional<CallInputs> inputs;
-  if (options.inputs.any()) inputs.emplace(engine_, options.inputs, held, rows);
-  require(!inputs || !inputs->one_pass() || options.chunk == 0 || options.chunk >= rows, Errc::bad_argument,
-          "masks of {} rows are computed in one pass, but the chunk is {}", rows, options.chunk);
-  try {
-    logits_.resize(static_cast<std::size_t>(options.logits_rows.count(rows) * engine_.config().vocab));
-    append(tokens, rows, options.positions);
-    compute(held, options, inputs ? &*inputs : nullptr);
-  } catch (...) {
-    truncate(held);
-    throw;
-  }
-  if (options.inputs.changes_rows()) fixed_ = length();
+  SessionStep step{.session = this, .tokens = tokens, .options = options};
+  const PassOptions pass{.chunk = std::exchange(step.options.chunk, 0),
+                         .observer = std::exchange(step.options.observer, nullptr),
+                         .progress = std::exchange(step.options.progress, nullptr)};
+  executor_->forward({&step, 1}, pass);
   return logits_;
-}
-
-// Computes all tokens that the cache lacks. Those before `kept` were computed before, and their logits are not wanted.
-void Session::compute(std::int64_t kept, const ForwardOptions& options, CallInputs* inputs) {
-  require(
-      cache_.length() >= fixed_, Errc::unsupported,
-      "the session's first {} tokens came with embeddings, masks or experts and must be computed again, which needs "
-      "them again: clear the session",
-      fixed_);
-  const std::int64_t vocab = engine_.config().vocab, rows_of_call = length() - kept;
-  std::int64_t done_logits = 0;
-  const std::int64_t all_logits = options.logits_rows.count(rows_of_call);
-  while (cache_.length() < length()) {
-    const std::int64_t begin = cache_.length();
-    const bool is_new = begin >= kept, whole = is_new && inputs != nullptr && inputs->one_pass();
-    const std::int64_t chunk = whole ? rows_of_call : options.chunk > 0 ? std::min(options.chunk, engine_.chunk()) : engine_.chunk();
-    const std::int64_t rows = std::min(chunk, (is_new ? length() : kept) - begin);
-    batch_.logits_rows.clear();
-    for (std::int64_t next; is_new && done_logits < all_logits; ++done_logits) {
-      next = kept + options.logits_rows.row(done_logits, rows_of_call);
-      if (next >= begin + rows) break;
-      batch_.logits_rows.push_back(static_cast<std::int32_t>(next - begin));
-    }
-    pass(begin, rows, is_new && inputs != nullptr ? &inputs->of_rows(begin - kept) : nullptr, options.observer);
-    if (const std::int64_t count = std::ssize(batch_.logits_rows); count > 0)
-      std::memcpy(logits_.data() + (done_logits - count) * vocab,
-                  workspace_.data(engine_.program().steps().back().outputs[0]),
-                  static_cast<std::size_t>(count * vocab) * sizeof(float));
-    if (options.progress) options.progress(std::max<std::int64_t>(0, cache_.length() - kept));
-  }
-}
-
-// The workspace grows to what a pass needs, and stays.
-void Session::make_room(std::int64_t rows, std::int64_t logits_rows) {
-  WorkspaceLimits limits = workspace_.limits();
-  if (rows <= limits.rows && logits_rows <= limits.logits_rows) return;
-  limits.rows = std::max(limits.rows, rows);
-  limits.logits_rows = std::max(limits.logits_rows, logits_rows);
-  workspace_ = Workspace(engine_.program(), limits);
-}
-
-// One pass over tokens [begin, begin + rows); batch_.logits_rows are set.
-void Session::pass(std::int64_t begin, std::int64_t rows, const RunInputs* inputs, Observer* observer) {
-  engine_.checkpoint().check_sizes();
-  make_room(rows, std::ssize(batch_.logits_rows));
-  batch_.tokens.assign(tokens_.begin() + begin, tokens_.begin() + begin + rows);
-  batch_.positions.assign(positions_.begin() + begin, positions_.begin() + begin + rows);
-  batch_.runs.assign(1, {.cache = &cache_, .begin = 0, .end = rows, .inputs = inputs});
-  engine_.program().run(batch_, workspace_, engine_.parallel(), observer);
-  if (drafter_)
-    drafter_->take(begin, batch_.positions,
-                   reinterpret_cast<const float*>(workspace_.data(engine_.program().kept()[0])));
 }
 
 }  // namespace millrace

@@ -1,32 +1,33 @@
-// Session: one sequence of tokens with its KV cache and its working memory. Used by one thread at a time.
+// Session: one sequence of tokens with its KV cache. Used by one thread at a time, which is also that of its executor
+// and of its forks.
 //
 // The tokens say what the session is; the cache may hold less. What it lacks is computed again, from the tokens, before
-// the next new ones: after a cut that its rings do not cover, or after a failed pass. Results do not depend on it.
+// the next new ones: after a cut that its rings do not cover. Results do not depend on it.
 #pragma once
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <span>
 #include <vector>
 
+#include "model/call_inputs.h"
 #include "model/drafter.h"
 #include "model/engine.h"
 #include "model/guess_policy.h"
-#include "model/call_inputs.h"
-#include "model/engine.h"
 #include "model/logits_rows.h"
-#include "runtime/batch.h"
 #include "runtime/kv_cache.h"
-#include "runtime/workspace.h"
 
 namespace millrace {
 
+class Executor;
 class Observer;
 
 struct ForwardOptions {
   std::span<const std::int32_t> positions = {};  // of the new tokens; empty = counting on from the last one
   LogitsRows logits_rows = 1;                    // the new rows that want logits: a number of last ones, all, chosen
+  bool use_cache = true;                         // false computes all tokens again, as if nothing were cached
   std::int64_t chunk = 0;                        // rows per pass; 0 = the engine's
   Observer* observer = nullptr;                  // sees every pass; rows computed again come before the new ones
   // Called between passes with the new tokens done so far, 0 while others are computed again; may throw
@@ -37,22 +38,31 @@ struct ForwardOptions {
 
 class Session {
  public:
-  // `engine` must outlive the session.
+  // With working memory of its own. `engine` must outlive the session.
   explicit Session(const Engine& engine);
+  // With working memory that other sessions of the executor's engine use too.
+  explicit Session(std::shared_ptr<Executor> executor);
+
+  // A session that holds the same, to go on in another way; speculation starts anew. What is cached is not copied but
+  // for rings and the last page; the executor is shared. Throws Error(out_of_memory).
+  Session fork() const;
 
   const Engine& engine() const noexcept { return engine_; }
   // Tokens the session holds.
   std::span<const std::int32_t> tokens() const noexcept { return tokens_; }
   std::span<const std::int32_t> positions() const noexcept { return positions_; }  // of each token
   std::int64_t length() const noexcept { return static_cast<std::int64_t>(tokens_.size()); }
+  const KvCache& cache() const noexcept { return cache_; }  // of the first cache().length() tokens
 
   // Appends the tokens and computes. Returns the logits (kept rows, vocab), valid until the next call.
   // Either tokens or ForwardInputs::embeddings are given; rows of embeddings are kept as tokens of id -1. Masks are
   // computed in one pass however long. Rows whose inputs were more than tokens and positions cannot be computed again:
   // should that become necessary, Error(unsupported) says so, and clear() makes the session usable.
   // Throws Error(bad_argument) for ids outside the vocabulary, an empty list, a full context or what CallInputs
-  // refuses. After any failure the session holds the tokens it held before.
+  // refuses. After any failure the session is what it was before. Several sessions in one pass: Executor::forward.
   std::span<const float> forward(std::span<const std::int32_t> tokens, const ForwardOptions& options = {});
+  // What the last forward returned.
+  std::span<const float> logits() const noexcept { return logits_; }
 
   // Forgets the tokens from `length` on. Cheap for as many as KvCache::ring_slack last ones, or any number in a model
   // without sliding layers; else the next forward computes the kept ones again. Either way results are those of a
@@ -60,27 +70,45 @@ class Session {
   void truncate(std::int64_t length);
   void clear() noexcept { truncate(0); }
 
-  // What speculation (speculation.h) knows of this sequence. Null if the engine has loaded no prediction layers.
-  Drafter* drafter() noexcept { return drafter_ ? &*drafter_ : nullptr; }
+  // What speculation (speculation.h) knows of this sequence. Null if the engine has loaded no prediction layers, or
+  // rows came with more than tokens, which prediction layers do not take.
+  Drafter* drafter() noexcept { return drafter_ && fixed_ == 0 ? &*drafter_ : nullptr; }
   GuessPolicy& guess_policy() noexcept { return guess_policy_; }
 
  private:
+  friend class Executor;
+
+  // A forward in progress, for the executor: prepare() throws what is wrong with the call, begin() appends the tokens;
+  // once all of them are computed commit() follows, and roll_back() after a failure.
+  struct Call {
+    std::int64_t held = 0;  // tokens before it
+    std::int64_t rows = 0;  // new ones
+    LogitsRows logits_rows = 0;
+    std::int64_t logits_done = 0;
+    bool use_cache = true;
+    bool changes_rows = false;  // so that they cannot be computed again
+    std::optional<CallInputs> inputs;
+    std::optional<KvCache> before;  // the cache, if the call overwrites more of the rings than can be taken back
+  };
+  void prepare(std::span<const std::int32_t> tokens, const ForwardOptions& options, std::int64_t chunk);
+  void begin(std::span<const std::int32_t> tokens, std::span<const std::int32_t> positions);
+  void commit() noexcept;
+  void roll_back() noexcept;
+
   std::int64_t new_rows(std::span<const std::int32_t> tokens, const ForwardInputs& inputs) const;
   void check(std::span<const std::int32_t> tokens, std::int64_t rows, const ForwardOptions& options) const;
-  void append(std::span<const std::int32_t> tokens, std::int64_t rows, std::span<const std::int32_t> positions);
-  void compute(std::int64_t kept, const ForwardOptions& options, CallInputs* inputs);
-  void pass(std::int64_t begin, std::int64_t rows, const RunInputs* inputs, Observer* observer);
-  void make_room(std::int64_t rows, std::int64_t logits_rows);
+  void reserve_tokens();
+  void cut_cache(std::int64_t rows) noexcept;
 
   const Engine& engine_;
+  std::shared_ptr<Executor> executor_;
   KvCache cache_;
-  Workspace workspace_;
-  Batch batch_;
   std::vector<std::int32_t> tokens_, positions_;  // the first cache_.length() of them are cached
   std::int64_t fixed_ = 0;                        // the first so many tokens cannot be computed again
   std::vector<float> logits_;
   std::optional<Drafter> drafter_;
   GuessPolicy guess_policy_;
+  std::optional<Call> call_;
 };
 
 }  // namespace millrace

@@ -23,6 +23,16 @@ std::size_t block_bytes(const LayerKvShape& shape, Dtype dtype, std::int64_t row
   return static_cast<std::size_t>(rows * shape.row_elements() * size_of(dtype));
 }
 
+std::shared_ptr<Buffer> new_block(const LayerKvShape& shape, Dtype dtype, std::int64_t rows) {
+  return std::make_shared<Buffer>(block_bytes(shape, dtype, rows), "KV cache");
+}
+
+std::shared_ptr<Buffer> copy_of(const Buffer& block) {
+  auto copy = std::make_shared<Buffer>(block.bytes(), "KV cache");
+  std::memcpy(copy->data(), block.data(), block.bytes());
+  return copy;
+}
+
 // Rows of a window layer's ring in a sequence of at most `rows` rows.
 std::int64_t ring_rows(const LayerKvShape& shape, std::int64_t rows) {
   return shape.window < rows ? std::min(shape.window + KvCache::ring_slack, rows) : rows;
@@ -63,14 +73,25 @@ KvCache::KvCache(std::span<const LayerKvShape> layers, Dtype dtype, std::int64_t
     Layer& layer = layers_.emplace_back();
     layer.shape = shape;
     layer.block_rows = shape.window > 0 ? ring_rows(shape, capacity) : page_rows;
-    if (shape.window > 0) layer.blocks.emplace_back(block_bytes(shape, dtype, layer.block_rows), "KV cache");
+    if (shape.window > 0) layer.blocks.push_back(new_block(shape, dtype, layer.block_rows));
   }
+}
+
+KvCache KvCache::fork() const {
+  KvCache copy(*this);
+  for (Layer& layer : copy.layers_)
+    if (layer.shape.window > 0) layer.blocks[0] = copy_of(*layer.blocks[0]);
+  return copy;
+}
+
+bool KvCache::has_rings() const noexcept {
+  return std::any_of(layers_.begin(), layers_.end(), [](const Layer& layer) { return layer.shape.window > 0; });
 }
 
 std::size_t KvCache::bytes() const noexcept {
   std::size_t sum = 0;
   for (const Layer& layer : layers_)
-    for (const Buffer& block : layer.blocks) sum += block.bytes();
+    for (const auto& block : layer.blocks) sum += block->bytes();
   return sum;
 }
 
@@ -86,9 +107,13 @@ std::size_t KvCache::bytes_for(std::span<const LayerKvShape> layers, Dtype dtype
 void KvCache::reserve(std::int64_t rows) {
   require(rows <= capacity_, Errc::bad_argument, "a sequence of {} tokens, the context holds {}", rows, capacity_);
   const auto pages = static_cast<std::size_t>((rows + page_rows - 1) / page_rows);
-  for (Layer& layer : layers_)
-    while (layer.shape.window == 0 && layer.blocks.size() < pages)
-      layer.blocks.emplace_back(block_bytes(layer.shape, dtype_, page_rows), "KV cache");
+  const auto first_written = static_cast<std::size_t>(length_ / page_rows);
+  for (Layer& layer : layers_) {
+    if (layer.shape.window > 0) continue;
+    for (std::size_t page = first_written; page < std::min(pages, layer.blocks.size()); ++page)
+      if (layer.blocks[page].use_count() > 1) layer.blocks[page] = copy_of(*layer.blocks[page]);
+    while (layer.blocks.size() < pages) layer.blocks.push_back(new_block(layer.shape, dtype_, page_rows));
+  }
 }
 
 void KvCache::write(int index, std::int64_t first_row, std::int64_t rows, const float* keys,
@@ -100,7 +125,7 @@ void KvCache::write(int index, std::int64_t first_row, std::int64_t rows, const 
   for (std::int64_t row = ring ? std::max(first_row, end - layer.block_rows) : first_row; row < end;) {
     const std::int64_t at = row % layer.block_rows;
     const std::int64_t count = std::min(end - row, layer.block_rows - at);
-    Buffer& block = layer.blocks[ring ? 0 : static_cast<std::size_t>(row / layer.block_rows)];
+    Buffer& block = *layer.blocks[ring ? 0 : static_cast<std::size_t>(row / layer.block_rows)];
     store_kv_rows(shape, dtype_, layer.block_rows, at, count, keys + (row - first_row) * shape.kv_heads * shape.qk_dim,
                   values + (row - first_row) * shape.kv_heads * shape.v_dim, block.data());
     row += count;
@@ -131,7 +156,7 @@ KvRun KvCache::run_at(int index, std::int64_t row, std::int64_t end) const noexc
   const Layer& layer = layers_[static_cast<std::size_t>(index)];
   const bool ring = layer.shape.window > 0;
   const std::int64_t at = row % layer.block_rows;
-  const Buffer& block = layer.blocks[ring ? 0 : static_cast<std::size_t>(row / layer.block_rows)];
+  const Buffer& block = *layer.blocks[ring ? 0 : static_cast<std::size_t>(row / layer.block_rows)];
   return run_of_block(layer.shape, dtype_, layer.block_rows, block.data(), row - at, row,
                       std::min(end, row - at + layer.block_rows));
 }

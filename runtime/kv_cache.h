@@ -1,9 +1,10 @@
 // KvCache: keys and values of one sequence, layer by layer. Full layers grow in pages; sliding-window layers are rings
 // of the window's size and some slack. Keys are stored after the rotary embedding, values after the value scale.
-// Owned by one session; used by one thread at a time.
+// Owned by one session; used by one thread at a time. Forks share pages: a cache and its forks belong to one thread.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -38,14 +39,23 @@ class KvCache {
 
   // `dtype` is bf16 or f32; `capacity` is the largest number of rows the sequence may reach.
   KvCache(std::span<const LayerKvShape> layers, Dtype dtype, std::int64_t capacity);
+  KvCache(KvCache&&) = default;
+  KvCache& operator=(KvCache&&) = default;
+
+  // A cache that holds the same rows. Pages are shared until one of the two writes to them, rings are copied.
+  // Throws Error(out_of_memory).
+  KvCache fork() const;
 
   std::int64_t length() const noexcept { return length_; }  // rows stored by completed passes
   std::int64_t capacity() const noexcept { return capacity_; }
   Dtype dtype() const noexcept { return dtype_; }
-  std::size_t bytes() const noexcept;
+  std::size_t bytes() const noexcept;  // shared pages included
+  std::size_t layers() const noexcept { return layers_.size(); }
+  bool has_rings() const noexcept;
   const LayerKvShape& shape(int layer) const noexcept { return layers_[static_cast<std::size_t>(layer)].shape; }
 
-  // Takes the memory for `rows` rows in all; throws Error(bad_argument) beyond the capacity, Error(out_of_memory).
+  // Takes the memory for `rows` rows in all, the first length() of which stay as they are: pages behind them that a
+  // fork shares are copied. Throws Error(bad_argument) beyond the capacity, Error(out_of_memory).
   void reserve(std::int64_t rows);
 
   // Stores rows [first_row, first_row + rows) of a layer, rounding to the cache's dtype. A window layer keeps the last
@@ -75,8 +85,10 @@ class KvCache {
     LayerKvShape shape;
     std::int64_t block_rows = 0;  // page_rows, or those of the ring
     std::int64_t ring_end = 0;    // behind the last row written since the ring was empty; it holds block_rows before it
-    std::vector<Buffer> blocks;   // pages, or one ring
+    std::vector<std::shared_ptr<Buffer>> blocks;  // pages, or one ring
   };
+
+  KvCache(const KvCache&) = default;  // shares every block
 
   std::vector<Layer> layers_;
   Dtype dtype_;

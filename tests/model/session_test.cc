@@ -6,75 +6,29 @@
 #include <algorithm>
 #include <array>
 
-#include "runtime/error.h"
-#include "runtime/observer.h"
+#include "tests/model/sessions.h"
 #include "tests/support/compare.h"
 #include "tests/support/errors.h"
-#include "tests/support/paths.h"
-#include "tests/support/random.h"
 
 namespace millrace {
 namespace {
 
 using testing::HasSubstr;
-using Tokens = std::vector<std::int32_t>;
+using namespace test;
 
 constexpr std::int64_t slack = KvCache::ring_slack;
-
-std::unique_ptr<Engine> open(const std::string& name, Numerics numerics, EngineOptions options = {}) {
-  options.threads = 2;
-  options.numerics = numerics;
-  return Engine::open(test::golden_dir() + "/models/" + name, options);
-}
-
-Tokens random_tokens(test::Random& random, const Engine& engine, std::int64_t count) {
-  Tokens tokens(static_cast<std::size_t>(count));
-  for (std::int32_t& token : tokens) token = static_cast<std::int32_t>(random.below(engine.config().vocab));
-  return tokens;
-}
-
-Tokens joined(Tokens first, const Tokens& second) {
-  first.insert(first.end(), second.begin(), second.end());
-  return first;
-}
-
-std::vector<float> logits_of(Session& session, const Tokens& tokens) {
-  const auto logits = session.forward(tokens, {.logits_rows = std::ssize(tokens)});
-  return {logits.begin(), logits.end()};
-}
-
-// The logits of `tokens` after `prefix` in a session of their own.
-std::vector<float> fresh(const Engine& engine, const Tokens& prefix, const Tokens& tokens) {
-  Session session(engine);
-  if (!prefix.empty()) session.forward(prefix);
-  return logits_of(session, tokens);
-}
-
-// Ends a pass at a step of its choice.
-class FailAt final : public Observer {
- public:
-  FailAt(std::string step, int passes) : step_(std::move(step)), passes_(passes) {}
-  void before(const Program&, const Step& step) override {
-    if (step.name == step_ && --passes_ == 0) fail(Errc::cancelled, "ended at {}", step_);
-  }
-  void after(const Program&, const Step&, const StepContext&) override {}
-
- private:
-  std::string step_;
-  int passes_;
-};
 
 class SessionTest : public testing::TestWithParam<std::tuple<const char*, Numerics>> {
  protected:
   std::unique_ptr<Engine> open_engine(EngineOptions options = {}) {
     const auto& [model, numerics] = GetParam();
-    return open(model, numerics, options);
+    return open_golden(model, numerics, options);
   }
 };
 
 TEST_P(SessionTest, ATruncatedSessionIsOneThatNeverHeldTheRest) {
   const auto engine = open_engine();
-  test::Random random(1);
+  Random random(1);
   Session session(*engine);
   Tokens held;
   // Cuts of all kinds: nothing, speculation, as far as the slack, beyond it, to the start.
@@ -82,7 +36,7 @@ TEST_P(SessionTest, ATruncatedSessionIsOneThatNeverHeldTheRest) {
                            std::int64_t{60}, std::int64_t{1} << 20}) {
     const Tokens more = random_tokens(random, *engine, 40);
     EXPECT_EQ(session.length(), std::ssize(held));
-    test::expect_same_bits(logits_of(session, more), fresh(*engine, held, more), "appended");
+    expect_same_bits(logits_of(session, more), fresh_logits(*engine, held, more), "appended");
     held = joined(held, more);
     held.resize(static_cast<std::size_t>(std::max<std::int64_t>(0, std::ssize(held) - cut)));
     session.truncate(std::ssize(held));
@@ -92,7 +46,7 @@ TEST_P(SessionTest, ATruncatedSessionIsOneThatNeverHeldTheRest) {
 
 TEST_P(SessionTest, RejectedRowsLeaveNoTraceHoweverOften) {
   const auto engine = open_engine();
-  test::Random random(2);
+  Random random(2);
   const Tokens text = random_tokens(random, *engine, 70);
   Session session(*engine), plain(*engine);
   for (std::int64_t at = 0; at < std::ssize(text);) {
@@ -101,7 +55,7 @@ TEST_P(SessionTest, RejectedRowsLeaveNoTraceHoweverOften) {
     const Tokens accepted(text.begin() + at, text.begin() + at + right);
     auto logits = logits_of(session, joined(accepted, random_tokens(random, *engine, random.below(9))));
     logits.resize(static_cast<std::size_t>(right * engine->config().vocab));
-    test::expect_same_bits(logits, logits_of(plain, accepted), "accepted rows");
+    expect_same_bits(logits, logits_of(plain, accepted), "accepted rows");
     at += right;
     session.truncate(at);
   }
@@ -114,57 +68,99 @@ TEST_P(SessionTest, PositionsGoOnFromTheKeptTokens) {
   session.forward(tokens, {.positions = std::vector<std::int32_t>{7, 8, 20, 21, 30}});
   session.truncate(3);
   want.forward(Tokens{1, 2, 3}, {.positions = std::vector<std::int32_t>{7, 8, 20}});
-  test::expect_same_bits(logits_of(session, {9, 9}), logits_of(want, {9, 9}), "after a gap");
+  expect_same_bits(logits_of(session, {9, 9}), logits_of(want, {9, 9}), "after a gap");
   EXPECT_THAT(session.positions(), testing::ElementsAre(7, 8, 20, 21, 22));
 }
 
 TEST_P(SessionTest, AFailedCallLeavesTheSessionAsItWas) {
   const auto engine = open_engine({.chunk = 16});
-  test::Random random(3);
+  Random random(3);
   for (std::int64_t failing : {1, 5, 16, 40}) {
     Session session(*engine);
     const Tokens held = random_tokens(random, *engine, 33);
     session.forward(held);
     for (const char* step : {"layers.0.self_attn.attn", "norm", "logits"}) {
       FailAt observer(step, failing > 16 ? 2 : 1);
-      EXPECT_EQ(
-          test::error_of(Errc::cancelled,
+      EXPECT_EQ(error_of(Errc::cancelled,
                          [&] { session.forward(random_tokens(random, *engine, failing), {.observer = &observer}); }),
-          std::string("ended at ") + step);
+                std::string("ended at ") + step);
       EXPECT_THAT(session.tokens(), testing::ElementsAreArray(held));
     }
     const Tokens next = random_tokens(random, *engine, 3);
-    test::expect_same_bits(logits_of(session, next), fresh(*engine, held, next), "after failures");
+    expect_same_bits(logits_of(session, next), fresh_logits(*engine, held, next), "after failures");
   }
 }
 
 TEST_P(SessionTest, AFailureWhileRowsAreComputedAgain) {
   const auto engine = open_engine({.chunk = 16});
-  test::Random random(4);
+  Random random(4);
   Session session(*engine);
   Tokens held = random_tokens(random, *engine, 90);
   session.forward(held);
   held.resize(50);
   session.truncate(50);
   const Tokens next = random_tokens(random, *engine, 20);
-  for (int passes : {1, 3, 4, 5}) {
+  for (int passes : {1, 3, 4}) {
     FailAt observer("logits", passes);
-    test::error_of(Errc::cancelled, [&] { session.forward(next, {.observer = &observer}); });
+    error_of(Errc::cancelled, [&] { session.forward(next, {.observer = &observer}); });
     EXPECT_THAT(session.tokens(), testing::ElementsAreArray(held));
   }
   std::vector<std::int64_t> done;
   session.forward(next, {.progress = [&](std::int64_t rows) { done.push_back(rows); }});
   EXPECT_THAT(done, testing::Contains(20));
   const Tokens last = random_tokens(random, *engine, 2);
-  test::expect_same_bits(logits_of(session, last), fresh(*engine, joined(held, next), last), "in the end");
+  expect_same_bits(logits_of(session, last), fresh_logits(*engine, joined(held, next), last), "in the end");
+}
+
+TEST_P(SessionTest, WithoutTheCacheTheBitsAreThoseOfTheCache) {
+  const auto engine = open_engine({.chunk = 32});
+  Random random(5);
+  Session cached(*engine), uncached(*engine);
+  for (std::int64_t count : {20, 1, 1, 50, 1}) {
+    const Tokens tokens = random_tokens(random, *engine, count);
+    expect_same_bits(logits_of(uncached, tokens, {.use_cache = false}), logits_of(cached, tokens), "uncached");
+  }
+}
+
+TEST_P(SessionTest, ForksShareWhatTheyHoldAndGoTheirOwnWays) {
+  const auto engine = open_engine();
+  Random random(6);
+  Session session(*engine);
+  const Tokens prefix = random_tokens(random, *engine, 300);  // more than a page
+  session.forward(prefix);
+  std::vector<Session> forks;
+  for (int i = 0; i < 3; ++i) forks.push_back(session.fork());
+  const auto first_page = [](const Session& of) { return of.cache().run_at(0, 0, 1).keys; };
+  const auto last_page = [](const Session& of) { return of.cache().run_at(0, 299, 300).keys; };
+  ASSERT_EQ(engine->program().kv_layers()[0].window, 0);
+  for (const Session& fork : forks) EXPECT_EQ(last_page(fork), last_page(session));
+
+  Tokens held = prefix;
+  for (Session* branch : {&session, &forks[0], &forks[1], &forks[2]}) {
+    const Tokens first = random_tokens(random, *engine, 9), second = random_tokens(random, *engine, 30);
+    expect_same_bits(logits_of(*branch, first), fresh_logits(*engine, prefix, first), "first");
+    expect_same_bits(logits_of(*branch, second), fresh_logits(*engine, joined(prefix, first), second), "second");
+    EXPECT_EQ(first_page(*branch), first_page(forks[2]));
+  }
+  EXPECT_NE(last_page(forks[0]), last_page(forks[1]));
+  EXPECT_NE(last_page(forks[0]), last_page(session));
+
+  Session of_fork = forks[1].fork();
+  of_fork.truncate(299);
+  forks[1].clear();
+  const Tokens other = random_tokens(random, *engine, 5);
+  expect_same_bits(logits_of(forks[1], other), fresh_logits(*engine, {}, other), "cleared");
+  Tokens kept = prefix;
+  kept.resize(299);
+  expect_same_bits(logits_of(of_fork, other), fresh_logits(*engine, kept, other), "fork of a fork");
 }
 
 TEST_P(SessionTest, RefusesWrongCuts) {
   const auto engine = open_engine();
   Session session(*engine);
   session.forward(Tokens{1, 2, 3});
-  EXPECT_THAT(test::error_of(Errc::bad_argument, [&] { session.truncate(4); }), HasSubstr("3 tokens cut back to 4"));
-  EXPECT_THAT(test::error_of(Errc::bad_argument, [&] { session.truncate(-1); }), HasSubstr("-1"));
+  EXPECT_THAT(error_of(Errc::bad_argument, [&] { session.truncate(4); }), HasSubstr("3 tokens cut back to 4"));
+  EXPECT_THAT(error_of(Errc::bad_argument, [&] { session.truncate(-1); }), HasSubstr("-1"));
   EXPECT_EQ(session.length(), 3);
 }
 
@@ -173,7 +169,7 @@ TEST_P(SessionTest, PositionsEnd) {
   Session session(*engine);
   const auto last = static_cast<std::int32_t>(engine->config().max_positions - 1);
   session.forward(Tokens{1}, {.positions = std::span(&last, 1)});
-  EXPECT_THAT(test::error_of(Errc::bad_argument, [&] { session.forward(Tokens{1}); }), HasSubstr("positions end at"));
+  EXPECT_THAT(error_of(Errc::bad_argument, [&] { session.forward(Tokens{1}); }), HasSubstr("positions end at"));
   EXPECT_EQ(session.length(), 1);
 }
 
