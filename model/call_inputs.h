@@ -55,7 +55,8 @@ struct ForwardInputs {
   }
   // Whether the rows cannot be computed again from their tokens and positions.
   bool changes_rows() const noexcept {
-    return embeddings.data() != nullptr || padding.data() != nullptr || !masks.empty() || !experts.empty();
+    return embeddings.data() != nullptr || padding.data() != nullptr || !masks.empty() || inactive.data() != nullptr ||
+           !experts.empty();
   }
 };
 

@@ -58,11 +58,12 @@ class Generation {
         options_(options),
         on_text_(on_text),
         sampler_(make_sampler(engine_, options.sampling)),
-        speculation_(session, options.guesses, sampler_),
+        speculation_(session, options.use_cache ? options.guesses : 0, sampler_),
         stops_(options.stop),
         interrupt_(options.interrupted) {
     if (engine_.has_tokenizer()) detokenizer_.emplace(engine_.tokenizer(), /*skip_special=*/true);
     if (options.interrupted) forward_.observer = &interrupt_;
+    forward_.use_cache = options.use_cache;
   }
 
   GenerateResult run(std::span<const std::int32_t> prompt) {

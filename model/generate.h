@@ -19,6 +19,7 @@ struct GenerateOptions {
   std::int64_t max_tokens = 256;  // fewer when the context is full
   SamplingOptions sampling;
   std::vector<std::string> stop;  // texts that end the generation; they are not part of it
+  bool use_cache = true;          // false computes all tokens again at every step, and guesses none
   bool ignore_eos = false;        // draw on after the model's own stop tokens
   std::int64_t min_tokens = 0;    // the model's stop tokens are not drawn before so many others
   LogitMask mask;                 // constrained decoding, asked at every step; may be empty

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "loader/kv_file.h"
 #include "model/executor.h"
+#include "model/fingerprint.h"
 #include "runtime/error.h"
 
 namespace millrace {
@@ -54,6 +56,31 @@ void Session::cut_cache(std::int64_t rows) noexcept {
   else
     cache_.clear();
   if (drafter_) drafter_->truncate(cache_.length());
+}
+
+void Session::save(const std::filesystem::path& path) const {
+  write_kv_file(path, fingerprint_of(engine_), tokens_, positions_, fixed_, cache_);
+}
+
+void Session::load(const std::filesystem::path& path) {
+  KvCache cache(engine_.program().kv_layers(), engine_.kv_dtype(), engine_.context());
+  const KvFileTokens read = read_kv_file(path, fingerprint_of(engine_), cache);
+  const ModelConfig& config = engine_.config();
+  for (std::int64_t i = 0; i < std::ssize(read.tokens); ++i) {
+    const std::int32_t id = read.tokens[static_cast<std::size_t>(i)];
+    require((id >= 0 && id < config.vocab) || (id == -1 && i < read.fixed), Errc::bad_file,
+            "{}: token id {}, expected 0 to {}", path.string(), id, config.vocab - 1);
+  }
+  for (std::int32_t position : read.positions)
+    require(position >= 0 && position < config.max_positions, Errc::bad_file, "{}: position {}, expected 0 to {}",
+            path.string(), position, config.max_positions - 1);
+  tokens_.reserve(read.tokens.size());
+  positions_.reserve(read.tokens.size());
+  tokens_.assign(read.tokens.begin(), read.tokens.end());
+  positions_.assign(read.positions.begin(), read.positions.end());
+  fixed_ = read.fixed;
+  cache_ = std::move(cache);
+  if (drafter_) drafter_->truncate(0);
 }
 
 // How many rows a call adds: tokens, or embeddings.

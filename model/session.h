@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -74,6 +75,13 @@ class Session {
   // rows came with more than tokens, which prediction layers do not take.
   Drafter* drafter() noexcept { return drafter_ && fixed_ == 0 ? &*drafter_ : nullptr; }
   GuessPolicy& guess_policy() noexcept { return guess_policy_; }
+
+  // Writes tokens, positions and cache to a file (loader/kv_file.h), whole or not at all. Throws Error(io).
+  void save(const std::filesystem::path& path) const;
+  // Becomes what was saved. Throws Error, naming the file, what was expected and what was found, for a file that is
+  // damaged, belongs to another model, other numerics or another window (fingerprint_of), or does not fit the context;
+  // the session is then as before.
+  void load(const std::filesystem::path& path);
 
  private:
   friend class Executor;

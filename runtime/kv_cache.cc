@@ -33,8 +33,22 @@ std::shared_ptr<Buffer> copy_of(const Buffer& block) {
   return copy;
 }
 
+// Calls copy(cached, given, bytes) for the keys and the values of each head of a run. The given rows are (kv_heads,
+// rows, width), the run's beginning at row `at`.
+template <class Given, class Copy>
+void copy_heads(const LayerKvShape& shape, std::int64_t size, const KvRun& run, std::int64_t rows, std::int64_t at,
+                Copy copy, Given* keys, Given* values) {
+  const std::int64_t count = run.end - run.begin;
+  for (std::int64_t head = 0; head < shape.kv_heads; ++head) {
+    copy(run.keys + head * run.key_head_stride * size, keys + (head * rows + at) * shape.qk_dim * size,
+         static_cast<std::size_t>(count * shape.qk_dim * size));
+    copy(run.values + head * run.value_head_stride * size, values + (head * rows + at) * shape.v_dim * size,
+         static_cast<std::size_t>(count * shape.v_dim * size));
+  }
+}
+
 // Rows of a window layer's ring in a sequence of at most `rows` rows.
-std::int64_t ring_rows(const LayerKvShape& shape, std::int64_t rows) {
+std::int64_t rows_of_ring(const LayerKvShape& shape, std::int64_t rows) {
   return shape.window < rows ? std::min(shape.window + KvCache::ring_slack, rows) : rows;
 }
 
@@ -72,7 +86,7 @@ KvCache::KvCache(std::span<const LayerKvShape> layers, Dtype dtype, std::int64_t
   for (const LayerKvShape& shape : layers) {
     Layer& layer = layers_.emplace_back();
     layer.shape = shape;
-    layer.block_rows = shape.window > 0 ? ring_rows(shape, capacity) : page_rows;
+    layer.block_rows = shape.window > 0 ? rows_of_ring(shape, capacity) : page_rows;
     if (shape.window > 0) layer.blocks.push_back(new_block(shape, dtype, layer.block_rows));
   }
 }
@@ -99,7 +113,7 @@ std::size_t KvCache::bytes_for(std::span<const LayerKvShape> layers, Dtype dtype
   std::size_t sum = 0;
   for (const LayerKvShape& shape : layers) {
     const std::int64_t pages = (rows + page_rows - 1) / page_rows;
-    sum += block_bytes(shape, dtype, shape.window > 0 ? ring_rows(shape, rows) : pages * page_rows);
+    sum += block_bytes(shape, dtype, shape.window > 0 ? rows_of_ring(shape, rows) : pages * page_rows);
   }
   return sum;
 }
@@ -131,6 +145,39 @@ void KvCache::write(int index, std::int64_t first_row, std::int64_t rows, const 
     row += count;
   }
   if (ring) layer.ring_end = std::max(layer.ring_end, end);
+}
+
+std::int64_t KvCache::first_held(int index) const noexcept {
+  const Layer& layer = layers_[static_cast<std::size_t>(index)];
+  return layer.shape.window > 0 ? std::clamp<std::int64_t>(layer.ring_end - layer.block_rows, 0, length_) : 0;
+}
+
+void KvCache::copy_rows(int index, std::int64_t first_row, std::byte* keys, std::byte* values) const noexcept {
+  for (std::int64_t row = first_row; row < length_;) {
+    const KvRun run = run_at(index, row, length_);
+    copy_heads(
+        shape(index), size_of(dtype_), run, length_ - first_row, row - first_row,
+        [](const std::byte* cached, std::byte* given, std::size_t bytes) { std::memcpy(given, cached, bytes); }, keys,
+        values);
+    row = run.end;
+  }
+}
+
+void KvCache::restore_rows(int index, std::int64_t first_row, std::int64_t rows, const std::byte* keys,
+                           const std::byte* values) noexcept {
+  Layer& layer = layers_[static_cast<std::size_t>(index)];
+  for (std::int64_t row = first_row; row < first_row + rows;) {
+    const KvRun run = run_at(index, row, first_row + rows);
+    // The memory is the cache's own, which run_at() shows to readers.
+    copy_heads(
+        shape(index), size_of(dtype_), run, rows, row - first_row,
+        [](const std::byte* cached, const std::byte* given, std::size_t bytes) {
+          std::memcpy(const_cast<std::byte*>(cached), given, bytes);
+        },
+        keys, values);
+    row = run.end;
+  }
+  layer.ring_end = first_row + layer.block_rows;
 }
 
 bool KvCache::can_truncate(std::int64_t rows) const noexcept {

@@ -66,6 +66,18 @@ class KvCache {
   // The longest run that starts at `row`, which must be stored, and ends before `end`.
   KvRun run_at(int layer, std::int64_t row, std::int64_t end) const noexcept;
 
+  // The first row that a layer holds of the first length(): 0 without a window, else at most length() - window.
+  std::int64_t first_held(int layer) const noexcept;
+  // Most rows that a window layer holds.
+  std::int64_t ring_rows(int layer) const noexcept { return layers_[static_cast<std::size_t>(layer)].block_rows; }
+  // Copies rows [first_row, length()), all of which must be held, as they are stored: keys (kv_heads, rows, qk_dim) and
+  // values (kv_heads, rows, v_dim) in the cache's dtype.
+  void copy_rows(int layer, std::int64_t first_row, std::byte* keys, std::byte* values) const noexcept;
+  // The reverse for an empty cache with memory for first_row + rows rows; a window layer takes at most ring_rows(), and
+  // what is before them counts as gone. advance() follows once every layer has its rows.
+  void restore_rows(int layer, std::int64_t first_row, std::int64_t rows, const std::byte* keys,
+                    const std::byte* values) noexcept;
+
   void advance(std::int64_t rows) noexcept { length_ += rows; }  // a pass over `rows` rows is complete
 
   // Whether the cache, cut back to its first `rows` rows (0 to length()), still holds the last `window` of them in

@@ -187,6 +187,7 @@ Run declare_generate(CLI::App& app) {
       ->option_text("HOW")
       ->check(check_mtp);
   app.add_flag("--ignore-eos", flags->generation.ignore_eos, "go on after the model's stop tokens");
+  app.add_flag("!--no-cache", flags->generation.use_cache, "compute all tokens again at every step; for comparison");
   app.add_flag("--json", flags->json, "print one JSON object instead of the text");
   app.add_flag("--stats", flags->stats, "speed and memory, on standard error");
   flags->sampling.add_to(app);

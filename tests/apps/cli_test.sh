@@ -125,6 +125,8 @@ generating() {
   same "$(cat out)" "$text" "one thread"
   run 0 generate "$prompt" -n 8 --temperature 0 --isa scalar --weights bf16
   same "$(cat out)" "$text" "the scalar tier on bf16 weights"
+  run 0 generate "$prompt" -n 8 --temperature 0 --no-cache
+  same "$(cat out)" "$text" "without the cache"
   run 0 generate --tokens "$("$millrace" tokenize "$prompt")" -n 8 --top-k 1
   same "$(cat out)" "$text" "ids, and only the likeliest token"
   printf %s "$prompt" >text

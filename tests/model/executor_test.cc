@@ -138,8 +138,8 @@ std::string name_of_case(const testing::TestParamInfo<ExecutorTest::ParamType>& 
   return name + "_" + names.at(static_cast<std::size_t>(std::get<1>(chosen.param)));
 }
 
-INSTANTIATE_TEST_SUITE_P(MiMoV2Flash, ExecutorTest,
-                         testing::Combine(testing::Values("mimo-basic", "mimo-groups"),
+INSTANTIATE_TEST_SUITE_P(Families, ExecutorTest,
+                         testing::Combine(testing::Values("mimo-basic", "mimo-groups", "minimax-odd"),
                                           testing::Values(Numerics::fast, Numerics::hf, Numerics::f32)),
                          name_of_case);
 

@@ -57,6 +57,45 @@ TEST_P(SameBits, WhateverThreadsChunksWeightsAndTier) {
   }
 }
 
+// Flags of `rows` new rows after `held` ones: row i sees the last `window` keys up to itself.
+std::vector<std::uint8_t> band(std::int64_t held, std::int64_t rows, std::int64_t window) {
+  std::vector<std::uint8_t> visible;
+  for (std::int64_t row = held; row < held + rows; ++row)
+    for (std::int64_t key = 0; key < held + rows; ++key) visible.push_back(key <= row && key > row - window ? 1 : 0);
+  return visible;
+}
+
+// All logits of calls of 1, 30, 1, 11 and 40 tokens. With `masked` > 0 the sliding layers keep every key, and a mask
+// shows that many.
+std::vector<float> in_calls(const std::string& name, Numerics numerics, std::int64_t window, std::int64_t masked) {
+  const auto engine = Engine::open(models + name, {.threads = 2, .numerics = numerics, .window = window});
+  const auto ids = prompt(*engine);
+  Session session(*engine);
+  std::vector<float> all;
+  std::int64_t done = 0;
+  for (std::int64_t rows : {1, 30, 1, 11, 40}) {
+    const auto visible = band(done, rows, masked);
+    const LayerMask mask{.kind = "sliding_attention", .visible = visible};
+    ForwardOptions options{.logits_rows = rows};
+    if (masked > 0) options.inputs.masks = {&mask, 1};
+    const auto tokens = std::span(ids).subspan(static_cast<std::size_t>(done), static_cast<std::size_t>(rows));
+    const auto logits = session.forward(tokens, options);
+    all.insert(all.end(), logits.begin(), logits.end());
+    done += rows;
+  }
+  return all;
+}
+
+TEST_P(SameBits, ARingIsAMaskOverAllKeys) {
+  const auto& [model, numerics] = GetParam();
+  std::string name = model;
+  std::replace(name.begin(), name.end(), '_', '-');
+  if (name.starts_with("minimax")) GTEST_SKIP() << "no sliding layers";
+  for (std::int64_t window : {1, 2, 9, 40})
+    test::expect_same_bits(in_calls(name, numerics, window, 0), in_calls(name, numerics, 1000, window), "ring");
+  test::expect_same_bits(in_calls(name, numerics, 83, 0), in_calls(name, numerics, 1000, 1000), "all keys");
+}
+
 std::string name_of_case(const testing::TestParamInfo<SameBits::ParamType>& chosen) {
   constexpr std::array<const char*, 3> names = {"fast", "hf", "f32"};
   return std::string(std::get<0>(chosen.param)) + "_" + names.at(static_cast<std::size_t>(std::get<1>(chosen.param)));

@@ -16,7 +16,7 @@ namespace millrace::test {
 using Tokens = std::vector<std::int32_t>;
 
 inline std::unique_ptr<Engine> open_golden(const std::string& name, Numerics numerics, EngineOptions options = {}) {
-  if (options.threads == 0) options.threads = 2;
+  if (options.threads == 0) options.threads = 1;
   options.numerics = numerics;
   return Engine::open(golden_dir() + "/models/" + name, options);
 }

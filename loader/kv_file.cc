@@ -1,0 +1,218 @@
+#include "loader/kv_file.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+
+#include "loader/safetensors.h"
+#include "loader/safetensors_writer.h"
+#include "loader/sha256.h"
+#include "runtime/error.h"
+
+namespace millrace {
+namespace {
+
+constexpr std::string_view format = "millrace-kv-1";
+
+// The digest of everything a file says, the data following what is given here.
+Sha256 begin_digest(std::string_view fingerprint, std::string_view cached, std::string_view fixed) {
+  Sha256 digest;
+  for (std::string_view text : {format, fingerprint, cached, fixed}) {
+    digest.add(text);
+    digest.add(std::string_view("\0", 1));
+  }
+  return digest;
+}
+
+std::string_view as_text(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+struct LayerRows {
+  std::int64_t first, rows;
+};
+
+LayerRows held_rows(const KvCache& cache, int layer) {
+  const std::int64_t first = cache.first_held(layer);
+  return {first, cache.length() - first};
+}
+
+std::vector<TensorHeader> headers_of(const KvCache& cache, std::int64_t tokens,
+                                     std::span<const std::int64_t> layer_rows) {
+  std::vector<TensorHeader> headers = {{"tokens", Dtype::i32, {tokens}}, {"positions", Dtype::i32, {tokens}}};
+  for (std::size_t layer = 0; layer < cache.layers(); ++layer) {
+    const LayerKvShape& shape = cache.shape(static_cast<int>(layer));
+    const std::int64_t rows = layer_rows[layer];
+    headers.push_back({fmt::format("layers.{}.keys", layer), cache.dtype(), {shape.kv_heads, rows, shape.qk_dim}});
+    headers.push_back({fmt::format("layers.{}.values", layer), cache.dtype(), {shape.kv_heads, rows, shape.v_dim}});
+  }
+  return headers;
+}
+
+// Keys and values of one layer as a file holds them.
+struct LayerData {
+  LayerData(const KvCache& cache, int layer, std::int64_t rows) {
+    const LayerKvShape& shape = cache.shape(layer);
+    const std::int64_t row_bytes = rows * shape.kv_heads * size_of(cache.dtype());
+    keys.resize(static_cast<std::size_t>(row_bytes * shape.qk_dim));
+    values.resize(static_cast<std::size_t>(row_bytes * shape.v_dim));
+  }
+  std::vector<std::byte> keys, values;
+};
+
+// Calls sink(bytes) with all data of the file in their order.
+template <class Sink>
+void for_all_data(std::span<const std::int32_t> tokens, std::span<const std::int32_t> positions, const KvCache& cache,
+                  Sink&& sink) {
+  sink(std::as_bytes(tokens));
+  sink(std::as_bytes(positions));
+  for (int layer = 0; layer < static_cast<int>(cache.layers()); ++layer) {
+    const LayerRows held = held_rows(cache, layer);
+    LayerData data(cache, layer, held.rows);
+    cache.copy_rows(layer, held.first, data.keys.data(), data.values.data());
+    sink(std::span<const std::byte>(data.keys));
+    sink(std::span<const std::byte>(data.values));
+  }
+}
+
+class Reader {
+ public:
+  Reader(const std::filesystem::path& path, std::string_view fingerprint, KvCache& cache)
+      : file_(path), cache_(cache), fingerprint_(fingerprint) {}
+
+  KvFileTokens read() {
+    check_metadata();
+    check_tensors();
+    return read_data();
+  }
+
+ private:
+  const std::string& path() const { return file_.path(); }
+
+  const std::string& metadata(const char* key) const {
+    const auto found = file_.metadata().find(key);
+    require(found != file_.metadata().end(), Errc::bad_file, "{}: no {} in the metadata; no saved session", path(),
+            key);
+    return found->second;
+  }
+
+  void check_metadata() {
+    require(metadata("format") == format, Errc::bad_file, "{}: format \"{}\", expected \"{}\"", path(),
+            metadata("format").substr(0, 40), format);
+    require(metadata("fingerprint") == fingerprint_, Errc::bad_file,
+            "{}: saved with another model, other numerics or another window: fingerprint {}, expected {}", path(),
+            metadata("fingerprint").substr(0, 64), fingerprint_);
+    cached_ = number("cached");
+    fixed_ = number("fixed");
+  }
+
+  std::int64_t number(const char* key) const {
+    const std::string& text = metadata(key);
+    std::int64_t value = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    require(error == std::errc() && end == text.data() + text.size() && value >= 0, Errc::bad_file,
+            "{}: \"{}\" {} tokens, expected a number", path(), text.substr(0, 40), key);
+    return value;
+  }
+
+  // Rows of a layer in the file, of which only `allowed` numbers make sense.
+  std::int64_t rows_of(int layer) const {
+    const LayerKvShape& shape = cache_.shape(layer);
+    const TensorEntry* keys = file_.find(fmt::format("layers.{}.keys", layer));
+    if (shape.window == 0 || keys == nullptr || keys->shape.size() != 3) return cached_;
+    const std::int64_t least = std::min(shape.window, cached_), most = std::min(cache_.ring_rows(layer), cached_);
+    require(keys->shape[1] >= least && keys->shape[1] <= most, Errc::bad_file,
+            "{}: tensor \"{}\" holds {} rows, expected {} to {}", path(), keys->name, keys->shape[1], least, most);
+    return keys->shape[1];
+  }
+
+  void check_tensors() {
+    const TensorEntry* tokens = file_.find("tokens");
+    require(tokens != nullptr && tokens->shape.size() == 1, Errc::bad_file, "{}: no list of tokens", path());
+    tokens_ = tokens->shape[0];
+    require(tokens_ <= cache_.capacity(), Errc::bad_argument, "{}: a session of {} tokens, the context holds {}",
+            path(), tokens_, cache_.capacity());
+    require(cached_ <= tokens_, Errc::bad_file, "{}: {} cached tokens of {}", path(), cached_, tokens_);
+    require(fixed_ <= tokens_, Errc::bad_file, "{}: {} fixed tokens of {}", path(), fixed_, tokens_);
+    for (int layer = 0; layer < static_cast<int>(cache_.layers()); ++layer) layer_rows_.push_back(rows_of(layer));
+    const std::vector<TensorHeader> expected = headers_of(cache_, tokens_, layer_rows_);
+    require(file_.entries().size() == expected.size(), Errc::bad_file, "{}: {} tensors, expected {}", path(),
+            file_.entries().size(), expected.size());
+    for (const TensorHeader& want : expected) {
+      const TensorEntry* found = file_.find(want.name);
+      require(found != nullptr, Errc::bad_file, "{}: no tensor \"{}\"", path(), want.name);
+      require(found->dtype == want.dtype && found->shape == want.shape, Errc::bad_file,
+              "{}: tensor \"{}\" is {} {}, expected {} {}", path(), want.name, name_of(found->dtype),
+              shape_text(found->shape), name_of(want.dtype), shape_text(want.shape));
+    }
+  }
+
+  void take(const std::string& name, std::span<std::byte> target) {
+    file_.read_into(*file_.find(name), target);
+    digest_.add(as_text(target));
+  }
+
+  KvFileTokens read_data() {
+    KvFileTokens result;
+    result.fixed = fixed_;
+    digest_ = begin_digest(fingerprint_, metadata("cached"), metadata("fixed"));
+    result.tokens.resize(static_cast<std::size_t>(tokens_));
+    result.positions.resize(static_cast<std::size_t>(tokens_));
+    take("tokens", std::as_writable_bytes(std::span(result.tokens)));
+    take("positions", std::as_writable_bytes(std::span(result.positions)));
+    cache_.reserve(cached_);
+    for (int layer = 0; layer < static_cast<int>(cache_.layers()); ++layer) {
+      const std::int64_t rows = layer_rows_[static_cast<std::size_t>(layer)];
+      LayerData data(cache_, layer, rows);
+      take(fmt::format("layers.{}.keys", layer), data.keys);
+      take(fmt::format("layers.{}.values", layer), data.values);
+      cache_.restore_rows(layer, cached_ - rows, rows, data.keys.data(), data.values.data());
+    }
+    const std::string found = digest_.hex();
+    require(found == metadata("sha256"), Errc::bad_file, "{}: damaged: its contents have SHA-256 {}, expected {}",
+            path(), found, metadata("sha256").substr(0, 64));
+    cache_.advance(cached_);
+    return result;
+  }
+
+  SafetensorsFile file_;
+  KvCache& cache_;
+  std::string fingerprint_;
+  Sha256 digest_;
+  std::int64_t tokens_ = 0, cached_ = 0, fixed_ = 0;
+  std::vector<std::int64_t> layer_rows_;
+};
+
+}  // namespace
+
+void write_kv_file(const std::filesystem::path& path, std::string_view fingerprint,
+                   std::span<const std::int32_t> tokens, std::span<const std::int32_t> positions, std::int64_t fixed,
+                   const KvCache& cache) {
+  require(tokens.size() == positions.size() && std::ssize(tokens) >= cache.length(), Errc::bad_argument,
+          "{} tokens and {} positions with {} cached rows", tokens.size(), positions.size(), cache.length());
+  std::vector<std::int64_t> layer_rows;
+  for (int layer = 0; layer < static_cast<int>(cache.layers()); ++layer)
+    layer_rows.push_back(held_rows(cache, layer).rows);
+  const std::string cached_text = fmt::format("{}", cache.length()), fixed_text = fmt::format("{}", fixed);
+  Sha256 digest = begin_digest(fingerprint, cached_text, fixed_text);
+  for_all_data(tokens, positions, cache, [&](std::span<const std::byte> bytes) { digest.add(as_text(bytes)); });
+  const SafetensorsMetadata metadata = {{"format", std::string(format)},
+                                        {"fingerprint", std::string(fingerprint)},
+                                        {"cached", cached_text},
+                                        {"fixed", fixed_text},
+                                        {"sha256", digest.hex()}};
+  SafetensorsWriter writer(path, metadata, headers_of(cache, std::ssize(tokens), layer_rows));
+  for_all_data(tokens, positions, cache, [&](std::span<const std::byte> bytes) { writer.write(bytes); });
+  writer.finish();
+}
+
+KvFileTokens read_kv_file(const std::filesystem::path& path, std::string_view fingerprint, KvCache& cache) {
+  try {
+    return Reader(path, fingerprint, cache).read();
+  } catch (...) {
+    cache.clear();
+    throw;
+  }
+}
+
+}  // namespace millrace
