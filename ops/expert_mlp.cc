@@ -36,10 +36,6 @@ constexpr std::int64_t panel = linear_block;    // outputs of a task
 constexpr std::int64_t least_wave_pairs = 512;  // pairs a wave may hold however few rows there are
 constexpr std::int64_t pack_grain = 4;          // rows per task of packing and combining
 
-LinearFn* kernel_for(Compute compute, std::int64_t rows) {
-  return compute == Compute::bf16 ? best_linear_bf16(rows) : linear_f32_kernel.best();
-}
-
 void round_panel(float* values, std::int64_t rows, std::int64_t stride, std::int64_t begin, std::int64_t end) {
   for (std::int64_t row = 0; row < rows; ++row)
     for (std::int64_t i = begin; i < end; ++i) values[row * stride + i] = round_to_bf16(values[row * stride + i]);
@@ -68,7 +64,9 @@ class Carver {
 
 // The scratch. A pair is a row with one of its experts; pairs are sorted by expert, then by row.
 struct ExpertMlp::Memory {
-  std::uint16_t* packed_x;  // (rows) packed; Compute::bf16 only
+  using Packed = std::array<std::byte*, most_forms>;  // not used by forms that take rows as they are
+
+  Packed packed_x;          // (rows) packed in each form
   std::int32_t* used;       // the experts that have rows, ascending
   std::int32_t* first;      // (experts + 1) first pair of each expert
   std::int32_t* pair_row;   // (rows * top_k) the row of each pair
@@ -76,17 +74,22 @@ struct ExpertMlp::Memory {
   std::int64_t wave_pairs;  // room for pairs in a wave, for the values below
   float* gate;              // (wave_pairs, width), then silu(gate) * up
   float* up;                // (wave_pairs, width)
-  std::uint16_t* packed_t;  // (wave_pairs) packed rows of `gate`; Compute::bf16 only
+  Packed packed_t;          // (wave_pairs) rows of `gate`, packed in each form
   float* y;                 // (wave_pairs, hidden)
   std::byte* workers;       // linear_scratch_bytes for each thread
   std::size_t worker_bytes;
   std::size_t bytes;
 };
 
+struct ExpertMlp::Matrix {
+  LinearWeight weight;
+  std::size_t form = 0;  // index of its compute
+};
+
 // Experts used[begin .. end) with pairs [first_pair, end_pair), their weights held in memory.
 struct ExpertMlp::Wave {
   struct Expert {
-    LinearWeight gate, up, down;
+    Matrix gate, up, down;
     std::int64_t first_pair = 0, pairs = 0;
   };
   std::array<std::optional<ExpertLease>, max_leases> leases;
@@ -96,19 +99,31 @@ struct ExpertMlp::Wave {
 };
 
 ExpertMlp::ExpertMlp(int layer, ExpertSource& source, const ExpertMlpOptions& options)
-    : layer_(layer), source_(source), options_(options) {
+    : layer_(layer),
+      source_(source),
+      options_(options),
+      forms_{options.compute, options.fp8_compute.value_or(options.compute)},
+      form_count_(options.fp8_compute ? 2 : 1) {
   require(options.hidden > 0 && options.width > 0 && options.top_k > 0 && options.top_k <= options.experts,
           Errc::bad_argument, "expert_mlp: hidden {}, width {}, {} of {} experts", options.hidden, options.width,
           options.top_k, options.experts);
-  kernel_for(options.compute, many_rows);  // measures now, so that no step has to
+  for (Compute compute : forms_) linear_kernel(compute, many_rows);  // measures now, so that no step has to
+}
+
+ExpertMlp::Matrix ExpertMlp::matrix(const Tensor& weight) const {
+  const std::size_t form = weight.dtype() == Dtype::f8_e4m3 ? form_count_ - 1 : 0;
+  return {.weight = linear_weight(weight, forms_[form]), .form = form};
 }
 
 ExpertMlp::Memory ExpertMlp::layout(std::int64_t rows, int threads, std::byte* scratch) const {
-  const bool bf16 = options_.compute == Compute::bf16;
   const std::int64_t pairs = rows * options_.top_k;
   Carver carver(scratch);
   Memory memory{};
-  memory.packed_x = carver.take<std::uint16_t>(bf16 ? rows * padded_inputs(options_.hidden) : 0);
+  const auto take_packed = [&](std::int64_t count, std::int64_t inputs, auto& packed) {
+    for (std::size_t form = 0; form < form_count_; ++form)
+      packed[form] = carver.take<std::byte>(count * static_cast<std::int64_t>(packed_row_bytes(forms_[form], inputs)));
+  };
+  take_packed(rows, options_.hidden, memory.packed_x);
   memory.used = carver.take<std::int32_t>(options_.experts);
   memory.first = carver.take<std::int32_t>(options_.experts + 1);
   memory.pair_row = carver.take<std::int32_t>(pairs);
@@ -116,7 +131,7 @@ ExpertMlp::Memory ExpertMlp::layout(std::int64_t rows, int threads, std::byte* s
   memory.wave_pairs = std::min(pairs, std::max(2 * rows, least_wave_pairs));
   memory.gate = carver.take<float>(memory.wave_pairs * options_.width);
   memory.up = carver.take<float>(memory.wave_pairs * options_.width);
-  memory.packed_t = carver.take<std::uint16_t>(bf16 ? memory.wave_pairs * padded_inputs(options_.width) : 0);
+  take_packed(memory.wave_pairs, options_.width, memory.packed_t);
   memory.y = carver.take<float>(memory.wave_pairs * options_.hidden);
   memory.worker_bytes = linear_scratch_bytes(std::max(options_.hidden, options_.width));
   memory.workers = carver.take<std::byte>(threads * static_cast<std::int64_t>(memory.worker_bytes));
@@ -173,16 +188,17 @@ ExpertMlp::Wave ExpertMlp::next_wave(const Memory& memory, std::int64_t first, s
     const auto slot = static_cast<std::size_t>(wave.end - first);
     const ExpertWeights& weights = wave.leases[slot].emplace(source_.acquire(layer_, expert)).weights();
     Wave::Expert& entry = wave.experts[slot];
-    entry.gate = linear_weight(weights.gate, options_.compute);
-    entry.up = linear_weight(weights.up, options_.compute);
-    entry.down = linear_weight(weights.down, options_.compute);
-    for (const LinearWeight* matrix : {&entry.gate, &entry.up})
-      require(matrix->outputs == options_.width && matrix->inputs == options_.hidden, Errc::bad_argument,
+    entry.gate = matrix(weights.gate);
+    entry.up = matrix(weights.up);
+    entry.down = matrix(weights.down);
+    for (const LinearWeight* first_of : {&entry.gate.weight, &entry.up.weight})
+      require(first_of->outputs == options_.width && first_of->inputs == options_.hidden, Errc::bad_argument,
               "expert_mlp: layer {}, expert {}: gate or up is [{}, {}], expected [{}, {}]", layer_, expert,
-              matrix->outputs, matrix->inputs, options_.width, options_.hidden);
-    require(entry.down.outputs == options_.hidden && entry.down.inputs == options_.width, Errc::bad_argument,
-            "expert_mlp: layer {}, expert {}: down is [{}, {}], expected [{}, {}]", layer_, expert, entry.down.outputs,
-            entry.down.inputs, options_.hidden, options_.width);
+              first_of->outputs, first_of->inputs, options_.width, options_.hidden);
+    const LinearWeight& last = entry.down.weight;
+    require(last.outputs == options_.hidden && last.inputs == options_.width, Errc::bad_argument,
+            "expert_mlp: layer {}, expert {}: down is [{}, {}], expected [{}, {}]", layer_, expert, last.outputs,
+            last.inputs, options_.hidden, options_.width);
     entry.first_pair = memory.first[expert];
     entry.pairs = memory.first[expert + 1] - entry.first_pair;
     wave.end_pair = entry.first_pair + entry.pairs;
@@ -193,10 +209,8 @@ ExpertMlp::Wave ExpertMlp::next_wave(const Memory& memory, std::int64_t first, s
 
 // One panel of gate and of up per task, multiplied and packed for `down` on the spot.
 void ExpertMlp::gate_and_up(const StepContext& context, const Memory& memory, const Wave& wave) const {
-  const bool bf16 = options_.compute == Compute::bf16;
   const std::int64_t width = options_.width, panels = (width + panel - 1) / panel;
   SwiGluFn* swiglu = swiglu_kernel.best();
-  PackBf16Fn* pack = pack_bf16_kernel.best();
   const std::int64_t tasks = (wave.end - wave.begin) * panels;
   const std::int64_t work = 2 * (wave.end_pair - wave.first_pair) * width * options_.hidden / tasks;  // on average
   context.parallel.for_tasks(tasks, work, [&](std::int64_t task, int worker) {
@@ -205,34 +219,33 @@ void ExpertMlp::gate_and_up(const StepContext& context, const Memory& memory, co
     const std::int64_t at = expert.first_pair - wave.first_pair;
     float* gate = memory.gate + at * width;
     float* up = memory.up + at * width;
-    LinearCall call{.weight = expert.gate,
-                    .x = bf16 ? static_cast<const void*>(memory.packed_x) : context.input(0),
-                    .x_rows = memory.pair_row + expert.first_pair,
-                    .rows = expert.pairs,
-                    .y = gate,
-                    .y_stride = width,
-                    .begin = begin,
-                    .end = end,
-                    .scratch = memory.workers + static_cast<std::size_t>(worker) * memory.worker_bytes};
-    LinearFn* multiply = kernel_for(options_.compute, expert.pairs);
-    multiply(call);
-    call.weight = expert.up;
-    call.y = up;
-    multiply(call);
-    if (options_.rounding == Rounding::bf16) {
-      round_panel(gate, expert.pairs, width, begin, end);
-      round_panel(up, expert.pairs, width, begin, end);
-    }
+    const auto multiply = [&](const Matrix& matrix, float* y) {
+      const bool packed = packed_row_bytes(forms_[matrix.form], options_.hidden) > 0;
+      linear_kernel(forms_[matrix.form], expert.pairs)(
+          {.weight = matrix.weight,
+           .x = packed ? static_cast<const void*>(memory.packed_x[matrix.form]) : context.input(0),
+           .x_rows = memory.pair_row + expert.first_pair,
+           .rows = expert.pairs,
+           .y = y,
+           .y_stride = width,
+           .begin = begin,
+           .end = end,
+           .scratch = memory.workers + static_cast<std::size_t>(worker) * memory.worker_bytes});
+      if (options_.rounding == Rounding::bf16) round_panel(y, expert.pairs, width, begin, end);
+    };
+    multiply(expert.gate, gate);
+    multiply(expert.up, up);
+    const Compute form = forms_[expert.down.form];
+    std::byte* packed = memory.packed_t[expert.down.form] + packed_row_bytes(form, begin);
     for (std::int64_t row = 0; row < expert.pairs; ++row) {
       float* t = gate + row * width + begin;
       swiglu(t, up + row * width + begin, t, end - begin, options_.rounding);
-      if (bf16) pack(t, 1, end - begin, memory.packed_t + (at + row) * padded_inputs(width) + begin);
+      pack_rows(form, t, 1, end - begin, packed + static_cast<std::size_t>(at + row) * packed_row_bytes(form, width));
     }
   });
 }
 
 void ExpertMlp::down(const StepContext& context, const Memory& memory, const Wave& wave) const {
-  const bool bf16 = options_.compute == Compute::bf16;
   const std::int64_t hidden = options_.hidden, panels = (hidden + panel - 1) / panel;
   const std::int64_t tasks = (wave.end - wave.begin) * panels;
   const std::int64_t work = (wave.end_pair - wave.first_pair) * options_.width * hidden / tasks;  // on average
@@ -241,17 +254,19 @@ void ExpertMlp::down(const StepContext& context, const Memory& memory, const Wav
     const std::int64_t begin = task % panels * panel, end = std::min(hidden, begin + panel);
     const std::int64_t at = expert.first_pair - wave.first_pair;
     float* y = memory.y + at * hidden;
-    kernel_for(options_.compute,
-               expert.pairs)({.weight = expert.down,
-                              .x = bf16 ? static_cast<const void*>(memory.packed_t + at * padded_inputs(options_.width))
-                                        : memory.gate + at * options_.width,
-                              .x_rows = nullptr,
-                              .rows = expert.pairs,
-                              .y = y,
-                              .y_stride = hidden,
-                              .begin = begin,
-                              .end = end,
-                              .scratch = memory.workers + static_cast<std::size_t>(worker) * memory.worker_bytes});
+    const Compute form = forms_[expert.down.form];
+    const std::size_t row_bytes = packed_row_bytes(form, options_.width);
+    const std::byte* packed = memory.packed_t[expert.down.form] + static_cast<std::size_t>(at) * row_bytes;
+    linear_kernel(
+        form, expert.pairs)({.weight = expert.down.weight,
+                             .x = row_bytes > 0 ? static_cast<const void*>(packed) : memory.gate + at * options_.width,
+                             .x_rows = nullptr,
+                             .rows = expert.pairs,
+                             .y = y,
+                             .y_stride = hidden,
+                             .begin = begin,
+                             .end = end,
+                             .scratch = memory.workers + static_cast<std::size_t>(worker) * memory.worker_bytes});
     if (options_.rounding == Rounding::bf16) round_panel(y, expert.pairs, hidden, begin, end);
   });
 }
@@ -281,11 +296,12 @@ void ExpertMlp::run(const StepContext& context) const {
   const std::int64_t hidden = options_.hidden, used = group_rows(context, memory);
   if (used == 0) std::fill_n(context.output(0), context.rows * hidden, 0.0f);  // every row is inactive
   source_.hint(layer_, std::span(memory.used, static_cast<std::size_t>(used)));
-  if (options_.compute == Compute::bf16) {
-    const float* x = context.input(0);
-    PackBf16Fn* pack = pack_bf16_kernel.best();
+  for (std::size_t form = 0; form < form_count_; ++form) {
+    const std::size_t row_bytes = packed_row_bytes(forms_[form], hidden);
+    if (row_bytes == 0) continue;
     context.parallel.for_range(context.rows, pack_grain, [&](std::int64_t begin, std::int64_t end, int) {
-      pack(x + begin * hidden, end - begin, hidden, memory.packed_x + begin * padded_inputs(hidden));
+      pack_rows(forms_[form], context.input(0) + begin * hidden, end - begin, hidden,
+                memory.packed_x[form] + static_cast<std::size_t>(begin) * row_bytes);
     });
   }
   for (std::int64_t first = 0; first < used;) {

@@ -1,7 +1,8 @@
 // ExpertMlp: the routed experts of one layer. For each row the sum over its experts, in ascending order of their ids,
 // of weight * y_e by fused multiply-adds from zero, where
 //   y_e = round(down (round(round(silu(a)) * round(b)))), a = round(gate x), b = round(up x),
-// and every round() applies with Rounding::bf16 only; the sum is rounded at its end.
+// and every round() applies with Rounding::bf16 only; the sum is rounded at its end. With fp8_compute W8A8 the inputs
+// of a matrix in FP8 are quantized: x, and the activation before `down`.
 // Source: Transformers MiMoV2FlashExperts with its default implementation, which sums in fp32.
 //
 // Rows are grouped by expert, so that an expert's weights are read once per pass however many rows want it. Experts are
@@ -10,7 +11,9 @@
 // 0.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <optional>
 #include <string_view>
 
 #include "ops/isa.h"
@@ -27,6 +30,7 @@ struct ExpertMlpOptions {
   std::int64_t top_k = 0;   // experts per row
   std::int64_t experts = 0;
   Compute compute = Compute::bf16;
+  std::optional<Compute> fp8_compute = {};  // of matrices in FP8, where it is another
   Rounding rounding = Rounding::none;
   double weight_bytes = 2;  // per element as stored; for cost() only
 };
@@ -50,9 +54,13 @@ class ExpertMlp final : public Op {
   Cost cost(std::int64_t rows) const override;
 
  private:
+  // The computes that matrices may want, each with packed rows of its own: one, or two with fp8_compute.
+  static constexpr std::size_t most_forms = 2;
   struct Memory;
+  struct Matrix;
   struct Wave;
 
+  Matrix matrix(const Tensor& weight) const;
   Memory layout(std::int64_t rows, int threads, std::byte* scratch) const;
   std::int64_t group_rows(const StepContext& context, const Memory& memory) const;
   Wave next_wave(const Memory& memory, std::int64_t first, std::int64_t used) const;
@@ -63,6 +71,8 @@ class ExpertMlp final : public Op {
   int layer_;
   ExpertSource& source_;
   ExpertMlpOptions options_;
+  std::array<Compute, most_forms> forms_;
+  std::size_t form_count_;
 };
 
 }  // namespace millrace

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "ops/linear_w8a8.h"
 #include "runtime/bfloat16.h"
 #include "runtime/error.h"
 
@@ -11,10 +12,6 @@ namespace {
 constexpr std::int64_t serial_rows = 4;    // so few are packed by the calling thread
 constexpr std::int64_t output_grain = 16;  // outputs of a task: whole cache lines of y
 
-std::size_t packed_total(std::int64_t rows, std::int64_t inputs, Compute compute) {
-  return compute == Compute::bf16 ? packed_bytes(rows, inputs) : 0;
-}
-
 // Whole panels of scales where there are many, and never less than a fork-join is worth.
 std::int64_t outputs_per_task(const LinearWeight& weight, std::int64_t rows, int threads) {
   const std::int64_t grain = weight.outputs >= 8 * linear_block * threads ? linear_block : output_grain;
@@ -22,10 +19,16 @@ std::int64_t outputs_per_task(const LinearWeight& weight, std::int64_t rows, int
   return (std::max(grain, worthwhile) + output_grain - 1) / output_grain * output_grain;
 }
 
+bool is_w8a8(Compute compute) noexcept {
+  return compute == Compute::w8a8 || compute == Compute::w8a8_ue8m0;
+}
+
 LinearFormat format_of(const Tensor& weight, Compute compute) {
-  if (weight.dtype() == Dtype::u8 && weight.exponents() != nullptr) return LinearFormat::mxfp4;
-  if (weight.dtype() == Dtype::bf16) return LinearFormat::bf16;
   if (weight.dtype() == Dtype::f8_e4m3) return LinearFormat::f8_e4m3;
+  require(!is_w8a8(compute), Errc::bad_argument, "linear: a weight of {} for quantized inputs, expected F8_E4M3",
+          name_of(weight.dtype()));
+  if (weight.dtype() == Dtype::bf16) return LinearFormat::bf16;
+  if (weight.dtype() == Dtype::u8 && weight.exponents() != nullptr) return LinearFormat::mxfp4;
   require(weight.dtype() == Dtype::f32 && compute == Compute::f32, Errc::bad_argument,
           "linear: a weight of {}, expected BF16, F8_E4M3, MXFP4{}", name_of(weight.dtype()),
           compute == Compute::f32 ? " or F32" : "");
@@ -59,33 +62,50 @@ LinearWeight linear_weight(const Tensor& weight, Compute compute) {
           .exponents = weight.exponents()};
 }
 
+std::size_t packed_row_bytes(Compute compute, std::int64_t inputs) noexcept {
+  if (compute == Compute::f32) return 0;
+  return compute == Compute::bf16 ? packed_bytes(1, inputs)
+                                  : static_cast<std::size_t>(quantized_groups(inputs)) * sizeof(QuantizedGroup);
+}
+
+void pack_rows(Compute compute, const float* x, std::int64_t rows, std::int64_t inputs, std::byte* packed) {
+  const auto scale = compute == Compute::w8a8_ue8m0 ? ActivationScale::power_of_two : ActivationScale::f32;
+  if (compute == Compute::bf16)
+    pack_bf16_kernel.best()(x, rows, inputs, reinterpret_cast<std::uint16_t*>(packed));
+  else if (is_w8a8(compute))
+    quantize_rows_kernel.best()(x, rows, inputs, scale, reinterpret_cast<QuantizedGroup*>(packed));
+}
+
+LinearFn* linear_kernel(Compute compute, std::int64_t rows) {
+  if (compute == Compute::bf16) return best_linear_bf16(rows);
+  return is_w8a8(compute) ? linear_w8a8_kernel.best() : linear_f32_kernel.best();
+}
+
 Linear::Linear(const Tensor& weight, LinearOptions options)
     : weight_(linear_weight(weight, options.compute)), options_(std::move(options)) {
   require(options_.bias.empty() || std::ssize(options_.bias) == weight_.outputs, Errc::bad_argument,
           "linear: a bias of {} elements for a weight {}", options_.bias.size(), shape_text(weight.shape()));
-  if (options_.compute == Compute::bf16) best_linear_bf16(1);  // measures now, so that no step has to
+  linear_kernel(options_.compute, 1);  // measures now, so that no step has to
 }
 
 void Linear::run(const StepContext& context) const {
   const std::int64_t rows = context.rows, inputs = weight_.inputs;
-  const std::size_t packed_size = packed_total(rows, inputs, options_.compute);
+  const std::size_t row_bytes = packed_row_bytes(options_.compute, inputs);
+  const std::size_t packed_size = static_cast<std::size_t>(rows) * row_bytes;
   const std::size_t worker_size = linear_scratch_bytes(inputs);
   std::byte* scratch = context.scratch.data();
   const float* x = context.input(0);
   float* y = context.output(0);
-  if (options_.compute == Compute::bf16) {
-    auto* packed = reinterpret_cast<std::uint16_t*>(scratch);
-    PackBf16Fn* pack = pack_bf16_kernel.best();
+  if (row_bytes > 0)
     context.parallel.for_range(rows, serial_rows, [&](std::int64_t begin, std::int64_t end, int) {
-      pack(x + begin * inputs, end - begin, inputs, packed + begin * padded_inputs(inputs));
+      pack_rows(options_.compute, x + begin * inputs, end - begin, inputs,
+                scratch + static_cast<std::size_t>(begin) * row_bytes);
     });
-  }
-  const bool packed = options_.compute == Compute::bf16;
-  LinearFn* kernel = packed ? best_linear_bf16(rows) : linear_f32_kernel.best();
+  LinearFn* kernel = linear_kernel(options_.compute, rows);
   const std::int64_t grain = outputs_per_task(weight_, rows, context.parallel.threads());
   context.parallel.for_range(weight_.outputs, grain, [&](std::int64_t begin, std::int64_t end, int worker) {
     kernel({.weight = weight_,
-            .x = packed ? static_cast<const void*>(scratch) : x,
+            .x = row_bytes > 0 ? static_cast<const void*>(scratch) : x,
             .x_rows = nullptr,
             .rows = rows,
             .y = y,
@@ -112,7 +132,7 @@ void Linear::finish(float* y, std::int64_t rows, std::int64_t begin, std::int64_
 }
 
 std::size_t Linear::scratch_bytes(std::int64_t rows, int threads) const {
-  return packed_total(rows, weight_.inputs, options_.compute) +
+  return static_cast<std::size_t>(rows) * packed_row_bytes(options_.compute, weight_.inputs) +
          static_cast<std::size_t>(threads) * linear_scratch_bytes(weight_.inputs);
 }
 

@@ -13,8 +13,10 @@
 namespace millrace {
 
 enum class Compute {
-  bf16,  // x rounded to bf16, weights bf16 (an FP8 weight is bf16(code * scale), an MXFP4 weight is exact), fp32 sums
-  f32,   // x and weights in fp32 (an FP8 weight is code * scale), fp32 sums
+  bf16,        // x rounded to bf16, weights bf16 (FP8: bf16(code * scale); MXFP4: exact), fp32 sums
+  f32,         // x and weights in fp32 (an FP8 weight is code * scale), fp32 sums
+  w8a8,        // FP8 weights only: x quantized to FP8 as ops/linear_w8a8.h says
+  w8a8_ue8m0,  // the same with scales of x that are powers of two
 };
 
 struct LinearOptions {
@@ -26,8 +28,16 @@ struct LinearOptions {
 };
 
 // The weight as kernels see it. Throws Error(bad_argument) unless it is a matrix of BF16, F8_E4M3 with block scales
-// that fit its shape, MXFP4 or, for Compute::f32 only, F32.
+// that fit its shape, MXFP4 or, for Compute::f32 only, F32; for W8A8 only F8_E4M3.
 LinearWeight linear_weight(const Tensor& weight, Compute compute);
+
+// The form in which the kernels of `compute` take their inputs: bytes of a row, 0 where x serves as it is, and its
+// making. x: (rows, inputs). Every 128 inputs begin a part of a row that can be made alone.
+std::size_t packed_row_bytes(Compute compute, std::int64_t inputs) noexcept;
+void pack_rows(Compute compute, const float* x, std::int64_t rows, std::int64_t inputs, std::byte* packed);
+
+// The kernel to call for so many rows on the active tier.
+LinearFn* linear_kernel(Compute compute, std::int64_t rows);
 
 class Linear final : public Op {
  public:

@@ -24,8 +24,10 @@ class Experts final : public ExpertSource {
  public:
   Experts(test::Random& random, std::int64_t count, std::int64_t hidden, std::int64_t width) {
     for (std::int64_t i = 0; i < count; ++i)
-      experts_.push_back({test::Fp8Weight(random, width, hidden), test::Fp8Weight(random, width, hidden),
-                          test::Fp8Weight(random, hidden, width)});
+      experts_.push_back({test::Fp8Weight(random, width, hidden),
+                          test::Fp8Weight(random, width, hidden),
+                          test::Fp8Weight(random, hidden, width),
+                          {}});
   }
 
   void hint(int, std::span<const std::int32_t> experts) override {
@@ -40,7 +42,13 @@ class Experts final : public ExpertSource {
 
   ExpertWeights weights(int expert) const {
     const Matrices& m = experts_[static_cast<std::size_t>(expert)];
-    return {m.gate.tensor(), m.up.tensor(), m.down.tensor()};
+    const Tensor up = m.up.tensor();
+    return {m.gate.tensor(), m.bf16_up.empty() ? up : test::matrix(Dtype::bf16, m.bf16_up.data(), up.dim(0), up.dim(1)),
+            m.down.tensor()};
+  }
+  // From now on `up` of every other expert is in BF16.
+  void mix_formats() {
+    for (std::size_t i = 0; i < experts_.size(); i += 2) experts_[i].bf16_up = test::to_bf16(experts_[i].up.values());
   }
   std::vector<oracle::ExpertValues> values(bool rounded) const {
     std::vector<oracle::ExpertValues> out;
@@ -59,6 +67,7 @@ class Experts final : public ExpertSource {
  private:
   struct Matrices {
     test::Fp8Weight gate, up, down;
+    std::vector<Bfloat16> bf16_up;
   };
   void release(int, int) noexcept override { --held_; }
   std::vector<Matrices> experts_;
@@ -107,6 +116,7 @@ Case row_of(const Case& c, std::int64_t row) {
 std::vector<float> multiply(const Tensor& weight, const ExpertMlpOptions& options, const std::vector<float>& x) {
   LinearOptions linear;
   linear.compute = options.compute;
+  if (weight.dtype() == Dtype::f8_e4m3) linear.compute = options.fp8_compute.value_or(options.compute);
   linear.product = options.rounding;
   std::vector<float> y(static_cast<std::size_t>(weight.dim(0)));
   test::run_op(Linear(weight, linear), 1, {x.data()}, {y.data()});
@@ -162,20 +172,36 @@ TEST(ExpertMlp, MatchesTheOracle) {
   }
 }
 
+// One call on many rows gives what single operators give row by row.
+void expect_composed(Experts& source, const Case& c) {
+  std::vector<float> want;
+  for (std::int64_t row = 0; row < c.rows; ++row) {
+    const auto y = composed(source, row_of(c, row));
+    want.insert(want.end(), y.begin(), y.end());
+  }
+  for (Isa isa : test::present_tiers())
+    for (int threads : {1, 3}) test::expect_same_bits(run(isa, source, c, threads), want, name_of(isa).data());
+}
+
 TEST(ExpertMlp, SameBitsAsSingleOperatorsForAnyTierRowsAndThreads) {
   test::Random random(2);
   Experts source(random, 24, 200, 136);
   for (Compute compute : {Compute::bf16, Compute::f32})
     for (Rounding rounding : {Rounding::none, Rounding::bf16})
-      for (std::int64_t rows : {1, 2, 37}) {
-        const Case c = make_case(random, small(compute, rounding), rows);
-        std::vector<float> want;
-        for (std::int64_t row = 0; row < rows; ++row) {
-          const auto y = composed(source, row_of(c, row));
-          want.insert(want.end(), y.begin(), y.end());
-        }
-        for (Isa isa : test::present_tiers())
-          for (int threads : {1, 3}) test::expect_same_bits(run(isa, source, c, threads), want, name_of(isa).data());
+      for (std::int64_t rows : {1, 2, 37}) expect_composed(source, make_case(random, small(compute, rounding), rows));
+}
+
+TEST(ExpertMlp, QuantizesTheInputsOfMatricesInFp8) {
+  test::Random random(7);
+  Experts source(random, 24, 200, 136), mixed(random, 24, 200, 136);
+  mixed.mix_formats();
+  for (Compute quantized : {Compute::w8a8, Compute::w8a8_ue8m0})
+    for (Rounding rounding : {Rounding::none, Rounding::bf16})
+      for (std::int64_t rows : {1, 9}) {
+        ExpertMlpOptions options = small(rounding == Rounding::bf16 ? Compute::bf16 : Compute::f32, rounding);
+        options.fp8_compute = quantized;
+        expect_composed(source, make_case(random, options, rows));
+        expect_composed(mixed, make_case(random, options, rows));
       }
 }
 

@@ -4,9 +4,10 @@ MTP tensors where a folder is not about them.
     pick_rows.py FIXTURES OUT NAME...
 
 Each golden keeps `tokens` and `positions` whole; of every other tensor the rows named in its `rows` tensor, as far as it
-has them: MTP layer K has 1 + K rows less.
+has them: MTP layer K has 1 + K rows less. Of `w8a8` only rows that its note calls stable.
 """
 import json
+import re
 import shutil
 import struct
 import sys
@@ -14,7 +15,9 @@ from pathlib import Path
 
 WINDOW_ROWS = [0, 1, 7, 8, 9, 10, 25, 39]   # the edges of a window of 8 or 9 keys, the start, the middle and the end
 FULL_ROWS = [0, 1, 10, 39]                  # where every row sees all keys
-GOLDENS = ["f32", "bf16", "positions", "window8", "chunked"]
+GOLDENS = ["f32", "bf16", "positions", "window8", "chunked", "w8a8", "w8a8-bf16"]
+# What w8a8 goldens keep.
+QUANTIZED = re.compile(r"(mtp\.layers\.\d+\.)?logits$|norm$|layers\.\d+(\.mlp\.topk_ids|\.self_attn\.attn)?$")
 KEEP_MTP = {"mimo-basic", "mimo-fused-qkv", "mimo-sharded"}
 
 
@@ -46,7 +49,12 @@ def pick(rows, dtype, shape, data):
 
 def reduce_golden(source, target, rows, keep_mtp):
     metadata, tensors = read(source)
-    kept = {name: tensor if name in ("tokens", "positions") else pick(rows, *tensor)
+    whole = ("tokens", "positions")
+    if metadata["recipe"].startswith("w8a8"):
+        tensors = {name: tensor for name, tensor in tensors.items() if name in whole or QUANTIZED.match(name)}
+    if stable := re.search(r"(\d+) leading rows are stable", metadata["note"]):
+        rows = sorted({row for row in rows if row < int(stable[1])} | {int(stable[1]) - 1})
+    kept = {name: tensor if name in whole else pick(rows, *tensor)
             for name, tensor in tensors.items() if keep_mtp or not name.startswith("mtp.")}
     kept["rows"] = ("I32", [len(rows)], struct.pack(f"<{len(rows)}i", *rows))
     write(target, metadata, kept)
@@ -73,6 +81,8 @@ def main(fixtures, out, names):
             if (source / "golden" / f"{golden}.safetensors").exists():
                 reduce_golden(source / "golden" / f"{golden}.safetensors", target / "golden" / f"{golden}.safetensors",
                               rows, name in KEEP_MTP)
+        if (source / "golden" / "w8a8-linear.safetensors").exists():
+            shutil.copyfile(source / "golden" / "w8a8-linear.safetensors", target / "golden" / "w8a8-linear.safetensors")
         shutil.copyfile(source / "golden" / "greedy.json", target / "golden" / "greedy.json")
 
 
