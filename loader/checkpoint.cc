@@ -160,6 +160,11 @@ StoredTensor Checkpoint::find(std::string_view canonical) const noexcept {
   return found == tensors_.end() ? StoredTensor{} : found->second;
 }
 
+bool Checkpoint::holds(Dtype dtype) const noexcept {
+  return std::any_of(tensors_.begin(), tensors_.end(),
+                     [dtype](const auto& tensor) { return tensor.second.entry->dtype == dtype; });
+}
+
 StoredTensor Checkpoint::demand(std::string_view canonical, std::span<const std::int64_t> shape) const {
   const StoredTensor stored = find(canonical);
   require(static_cast<bool>(stored), Errc::not_found, "{}: tensor {} is missing", path_, spelled(canonical));

@@ -52,6 +52,8 @@ class Checkpoint {
   StoredTensor demand(std::string_view canonical, std::span<const std::int64_t> shape) const;
   // How this checkpoint's files spell, or would spell, a canonical name. For messages.
   std::string spelled(std::string_view canonical) const;
+  // Whether some tensor is stored in `dtype`.
+  bool holds(Dtype dtype) const noexcept;
   // Tensors of indexed files that the index does not mention (they count all the same), by name in the file.
   const std::vector<std::string>& unindexed() const noexcept { return unindexed_; }
 

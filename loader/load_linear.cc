@@ -18,9 +18,10 @@ enum class Form { as_stored, dequantized, to_bf16, to_f32 };
 
 Form form_of(const StoredLinear& stored, const WeightOptions& options) noexcept {
   const Dtype dtype = stored.weight.entry->dtype;
-  const bool f32 = options.numerics == Numerics::f32;
+  const bool f32 = keeps_f32(options.numerics);
   if (stored.pitch > 0) return f32 ? Form::to_f32 : Form::to_bf16;
-  if (stored.scale) return f32 || options.format == WeightFormat::fp8 ? Form::as_stored : Form::dequantized;
+  const bool keeps_codes = f32 || quantizes_inputs(options.numerics) || options.format == WeightFormat::fp8;
+  if (stored.scale) return keeps_codes ? Form::as_stored : Form::dequantized;
   if (dtype == Dtype::bf16 || (dtype == Dtype::f32 && f32)) return Form::as_stored;
   return f32 ? Form::to_f32 : Form::to_bf16;
 }

@@ -15,7 +15,7 @@ using Progress = std::function<void(std::uint64_t done, std::uint64_t total)>;
 
 struct WeightOptions {
   Numerics numerics = Numerics::fast;
-  WeightFormat format = WeightFormat::bf16;  // of F8_E4M3 weights; Numerics::f32 always keeps the codes
+  WeightFormat format = WeightFormat::bf16;  // of F8_E4M3 weights; fast and hf only, others keep the codes
   const Parallel* parallel = nullptr;        // not owned; null loads on one thread
   Progress progress = {};                    // may be empty
   // Copies also what could be used in the mapped file: computing then never touches a page that a shrinking file or a

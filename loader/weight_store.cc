@@ -82,7 +82,7 @@ std::vector<float> WeightStore::vector(std::string_view name, std::int64_t count
     require(good, Errc::bad_file, "{}: tensor {}: element {} is {}", stored.file->path(), stored.entry->name, i,
             values[i]);
   }
-  if (options_.numerics == Numerics::hf && !pinned)
+  if (rounds_as_hf(options_.numerics) && !pinned)
     for (float& value : values) value = round_to_bf16(value);
   report(stored.entry->bytes);
   return values;
@@ -132,7 +132,7 @@ Tensor WeightStore::router(std::string_view name, std::int64_t experts, std::int
     return Tensor(Dtype::f32, stored.entry->shape, stored.file->data(*stored.entry).data());
   }
   report(stored.entry->bytes);
-  const bool as_stored = stored.entry->dtype == Dtype::f32 && options_.numerics != Numerics::hf;
+  const bool as_stored = stored.entry->dtype == Dtype::f32 && !rounds_as_hf(options_.numerics);
   if (as_stored && options_.resident) return view(stored);
   const std::span<const std::byte> data = stored.file->read(*stored.entry);
   if (as_stored) return view(stored);
@@ -140,7 +140,7 @@ Tensor WeightStore::router(std::string_view name, std::int64_t experts, std::int
   Buffer memory(static_cast<std::size_t>(count) * sizeof(float), stored.entry->name.c_str());
   auto* values = reinterpret_cast<float*>(memory.data());
   convert_to_f32(stored.entry->dtype, data.data(), count, values);
-  if (options_.numerics == Numerics::hf)
+  if (rounds_as_hf(options_.numerics))
     for (std::int64_t i = 0; i < count; ++i) values[i] = round_to_bf16(values[i]);
   return Tensor(Dtype::f32, stored.entry->shape, keep(std::move(memory)));
 }

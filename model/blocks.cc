@@ -21,25 +21,31 @@
 namespace millrace {
 namespace {
 
-// `hf` rounds the result of every operator; the other numerics keep fp32 between operators.
+// `hf` rounds the result of every operator; other numerics keep fp32 between operators.
 Rounding each_step(const BuildContext& build) {
-  return build.numerics == Numerics::hf ? Rounding::bf16 : Rounding::none;
+  return rounds_as_hf(build.numerics) ? Rounding::bf16 : Rounding::none;
 }
 
 // Keys and values are cached in bf16 unless everything is fp32, so the rows of the pass itself must be rounded too:
 // a result may not depend on what is already cached.
 Rounding cached(const BuildContext& build) {
-  return build.numerics == Numerics::f32 ? Rounding::none : Rounding::bf16;
+  return keeps_f32(build.numerics) ? Rounding::none : Rounding::bf16;
 }
 
 Compute operands(const BuildContext& build) {
-  return build.numerics == Numerics::f32 ? Compute::f32 : Compute::bf16;
+  return keeps_f32(build.numerics) ? Compute::f32 : Compute::bf16;
+}
+
+// The same for FP8 weights, whose inputs may be quantized.
+Compute fp8_operands(const BuildContext& build) {
+  if (!quantizes_inputs(build.numerics)) return operands(build);
+  return has_power_of_two_scales(build.numerics) ? Compute::w8a8_ue8m0 : Compute::w8a8;
 }
 
 // A step `step` that multiplies x (rows, in) by `weight` (product of row_shape, in).
 ValueId multiply(BuildContext& build, std::string step, const Tensor& weight, std::vector<std::int64_t> row_shape,
                  ValueId x, LinearOptions options = {}, RowSpace row_space = RowSpace::batch) {
-  options.compute = operands(build);
+  options.compute = weight.dtype() == Dtype::f8_e4m3 ? fp8_operands(build) : operands(build);
   options.product = each_step(build);
   if (options.output == Rounding::none) options.output = each_step(build);
   return build.builder.add(std::move(step), std::make_unique<Linear>(weight, std::move(options)), {x},
@@ -194,6 +200,7 @@ ValueId moe_block(BuildContext& build, const std::string& name, const LayerSpec&
                                     .top_k = router.top_k,
                                     .experts = router.experts,
                                     .compute = operands(build),
+                                    .fp8_compute = fp8_operands(build),
                                     .rounding = each_step(build)};
   return build.builder.add(name, std::make_unique<ExpertMlp>(layer_index, build.experts, experts), {x, ids, weights},
                            {build.config.hidden});

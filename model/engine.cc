@@ -44,6 +44,13 @@ int mtp_layers_of(const Checkpoint& checkpoint, const Family& family) {
   return layers;
 }
 
+// Where nothing would be quantized, the name of the numerics would promise what the result is not.
+void check_numerics(const Checkpoint& checkpoint, Numerics numerics) {
+  require(!quantizes_inputs(numerics) || checkpoint.holds(Dtype::f8_e4m3), Errc::bad_argument,
+          "{}: w8a8 numerics quantize the inputs of FP8 weights, but no tensor here is F8_E4M3; use f32 or hf",
+          checkpoint.path());
+}
+
 std::int64_t context_of(const ModelConfig& config, const EngineOptions& options) {
   require(options.context >= 0 && options.context <= config.max_positions, Errc::bad_argument,
           "a context of {} tokens, expected 1 to {} (max_position_embeddings)", options.context, config.max_positions);
@@ -130,6 +137,7 @@ Engine::State::State(Checkpoint opened, const EngineOptions& options)
       experts(weights, expert_layers(config)) {
   require(chunk >= 1, Errc::bad_argument, "a chunk of {} rows, expected 1 or more", chunk);
   require(options.mtp_layers >= 0, Errc::bad_argument, "{} prediction layers, expected 0 or more", options.mtp_layers);
+  check_numerics(checkpoint, numerics);
   build_all(weights.options().mtp_layers);
   if (!options.headers_only) load_experts(options);
   generation = read_generation_config(checkpoint.path());
@@ -219,7 +227,7 @@ std::vector<std::string> Engine::unused_tensors() const {
 }
 
 Dtype Engine::kv_dtype() const noexcept {
-  return state_->numerics == Numerics::f32 ? Dtype::f32 : Dtype::bf16;
+  return keeps_f32(state_->numerics) ? Dtype::f32 : Dtype::bf16;
 }
 
 bool Engine::has_tokenizer() const noexcept {

@@ -73,7 +73,7 @@ class Engine {
   WeightFormat weight_format() const noexcept;
   std::int64_t context() const noexcept;
   std::int64_t chunk() const noexcept;
-  Dtype kv_dtype() const noexcept;  // bf16, or f32 in f32 numerics
+  Dtype kv_dtype() const noexcept;  // f32 in numerics that keep fp32, else bf16
   // What an executor's working memory is planned for: one chunk of which the last row wants logits, and as many
   // more as prediction layers can guess.
   WorkspaceLimits workspace_limits() const noexcept;

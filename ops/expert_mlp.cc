@@ -103,7 +103,7 @@ ExpertMlp::ExpertMlp(int layer, ExpertSource& source, const ExpertMlpOptions& op
       source_(source),
       options_(options),
       forms_{options.compute, options.fp8_compute.value_or(options.compute)},
-      form_count_(options.fp8_compute ? 2 : 1) {
+      form_count_(forms_[0] == forms_[1] ? 1 : 2) {
   require(options.hidden > 0 && options.width > 0 && options.top_k > 0 && options.top_k <= options.experts,
           Errc::bad_argument, "expert_mlp: hidden {}, width {}, {} of {} experts", options.hidden, options.width,
           options.top_k, options.experts);

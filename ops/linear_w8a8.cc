@@ -62,7 +62,7 @@ void linear_w8a8(const LinearCall& call) noexcept {
   const std::int64_t groups = quantized_groups(call.weight.inputs);
   for (std::int64_t o = call.begin; o < call.end; ++o) {
     const float* w = decode_row(call.weight, o, reinterpret_cast<float*>(call.scratch));
-    const float* weight_scales = block_scales(call.weight, o);
+    const float* weight_scales = call.weight.scales_of(o);
     for (std::int64_t row = 0; row < call.rows; ++row) {
       const std::int64_t source = call.x_rows != nullptr ? call.x_rows[row] : row;
       const QuantizedGroup* x = static_cast<const QuantizedGroup*>(call.x) + source * groups;

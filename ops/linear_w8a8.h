@@ -30,13 +30,6 @@ constexpr std::int64_t quantized_groups(std::int64_t inputs) noexcept {
   return padded_inputs(inputs) / linear_block;
 }
 
-// The scales of one output's blocks of an f8_e4m3 weight.
-constexpr const float* block_scales(const LinearWeight& weight, std::int64_t output) noexcept {
-  const std::int64_t grid_rows = (weight.segment_rows + linear_block - 1) / linear_block;
-  const std::int64_t grid_row = output / weight.segment_rows * grid_rows + output % weight.segment_rows / linear_block;
-  return weight.scales + grid_row * weight.scale_columns;
-}
-
 // x: (rows, inputs); groups: (rows, quantized_groups).
 using QuantizeRowsFn = void(const float* x, std::int64_t rows, std::int64_t inputs, ActivationScale scale,
                             QuantizedGroup* groups) noexcept;

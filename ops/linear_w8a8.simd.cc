@@ -77,7 +77,7 @@ struct Tile {
         row = padded;
       }
       for (std::int64_t e = 0; e < linear_block; e += 16) decode_fp8(row + e).store(codes + n * linear_block + e);
-      scales[n] = block_scales(weight, first + n)[block];
+      scales[n] = weight.scales_of(first + n)[block];
     }
   }
 

@@ -1,4 +1,3 @@
-#include <algorithm>
 #include <filesystem>
 #include <limits>
 #include <memory>
@@ -67,11 +66,6 @@ void check_out(const std::filesystem::path& out) {
   require(std::filesystem::is_directory(folder, failure), Errc::not_found, "--out: {} is no folder", folder.string());
 }
 
-bool has_fp8(const Checkpoint& checkpoint) {
-  return std::any_of(checkpoint.tensors().begin(), checkpoint.tensors().end(),
-                     [](const auto& tensor) { return tensor.second.entry->dtype == Dtype::f8_e4m3; });
-}
-
 SafetensorsMetadata metadata_of(const Engine& engine, const EvalFlags& flags) {
   const Checkpoint& checkpoint = engine.checkpoint();
   std::string recipe = "bf16", note = "rounds to bf16 where Transformers rounds";
@@ -79,8 +73,13 @@ SafetensorsMetadata metadata_of(const Engine& engine, const EvalFlags& flags) {
     recipe = "f32";
     note = "FP8 weights as fp32(code)*scale";
   } else if (engine.numerics() == Numerics::fast) {
-    recipe = has_fp8(checkpoint) ? "w8a16-block128" : "bf16";
+    recipe = checkpoint.holds(Dtype::f8_e4m3) ? "w8a16-block128" : "bf16";
     note = "bf16 operands, float32 sums and float32 between the operators";
+  } else if (quantizes_inputs(engine.numerics())) {
+    recipe = "w8a8-block128";
+    note = fmt::format("inputs of F8 weights quantized with scales {}, everything else in {}",
+                       has_power_of_two_scales(engine.numerics()) ? "rounded up to powers of two" : "in float32",
+                       rounds_as_hf(engine.numerics()) ? "bfloat16" : "float32");
   }
   if (flags.engine.window > 0) note += fmt::format("; {} visible keys on sliding layers", flags.engine.window);
   return {{"format", "millrace-dump-1"},

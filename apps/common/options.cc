@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "apps/common/demo_model.h"
@@ -20,9 +22,30 @@ CLI::Validator at_least_one() {
   return CLI::Range(std::int64_t{1}, std::numeric_limits<std::int64_t>::max());
 }
 
+const std::vector<std::pair<std::string, Numerics>> numerics_names = {
+    {"fast", Numerics::fast},
+    {"hf", Numerics::hf},
+    {"f32", Numerics::f32},
+    {"w8a8", Numerics::w8a8},
+    {"w8a8-ue8m0", Numerics::w8a8_ue8m0},
+    {"w8a8-bf16", Numerics::w8a8_bf16},
+    {"w8a8-bf16-ue8m0", Numerics::w8a8_bf16_ue8m0},
+};
+
 Numerics numerics_named(const std::string& name) {
-  if (name == "hf") return Numerics::hf;
-  return name == "f32" ? Numerics::f32 : Numerics::fast;
+  const auto found = std::find_if(numerics_names.begin(), numerics_names.end(),
+                                  [&](const auto& known) { return known.first == name; });
+  return found == numerics_names.end() ? Numerics::fast : found->second;
+}
+
+// Empty, or what is wrong.
+std::string check_numerics(const std::string& name) {
+  std::string known;
+  for (const auto& [each, numerics] : numerics_names) {
+    if (each == name) return {};
+    known += (known.empty() ? "" : ", ") + each;
+  }
+  return "'" + name + "', expected one of " + known;
 }
 
 std::optional<WeightFormat> weights_named(const std::string& name) {
@@ -48,9 +71,10 @@ void add_engine_options(CLI::App& app, EngineFlags& flags) {
       ->option_text("TIER")
       ->check(CLI::IsMember(std::vector<std::string>{"scalar", "avx2", "avx512", "avx512bf16", "amx"}))
       ->group(group);
-  app.add_option("--numerics", flags.numerics, "fast, hf (rounds as Transformers) or f32")
+  app.add_option("--numerics", flags.numerics,
+                 "fast, hf (as Transformers), f32, or w8a8[-bf16][-ue8m0] (as FP8 on GPUs)")
       ->option_text("HOW")
-      ->check(CLI::IsMember(std::vector<std::string>{"fast", "hf", "f32"}))
+      ->check(check_numerics)
       ->group(group);
   app.add_option("--weights", flags.weights, "auto, bf16 or fp8: how FP8 weights are held; same results")
       ->option_text("FORMAT")

@@ -223,6 +223,9 @@ evaluating() {
   grep -aq '"logits_rows"' c.safetensors || complain "no logits_rows"
   run 0 eval --tokens 1,2,3,4 --out d.safetensors --positions 100 --numerics f32
   grep -aq '"recipe":"f32"' d.safetensors || complain "recipe of f32"
+  run 0 eval -m "$golden/models/mimo-basic" --tokens 1,2,3,4 --out d.safetensors --numerics w8a8-bf16
+  grep -aq '"recipe":"w8a8-block128"' d.safetensors || complain "recipe of w8a8"
+  grep -aq 'everything else in bfloat16' d.safetensors || complain "note of w8a8-bf16"
   run 0 inspect -m d.safetensors
   grep -q logits out || complain "inspect does not list the tensors of a file"
   refused 1 "layers.0" eval "$prompt" --out e.safetensors --trace layer.0

@@ -34,6 +34,10 @@ TEST(EngineFlags, EveryFlagArrives) {
   EXPECT_EQ(options.context, 100);
   EXPECT_EQ(options.window, 9);
   EXPECT_EQ(engine_options(parse("--numerics f32")).numerics, Numerics::f32);
+  EXPECT_EQ(engine_options(parse("--numerics w8a8")).numerics, Numerics::w8a8);
+  EXPECT_EQ(engine_options(parse("--numerics w8a8-ue8m0")).numerics, Numerics::w8a8_ue8m0);
+  EXPECT_EQ(engine_options(parse("--numerics w8a8-bf16")).numerics, Numerics::w8a8_bf16);
+  EXPECT_EQ(engine_options(parse("--numerics w8a8-bf16-ue8m0")).numerics, Numerics::w8a8_bf16_ue8m0);
   EXPECT_EQ(engine_options(parse("--weights bf16")).weights, WeightFormat::bf16);
 }
 

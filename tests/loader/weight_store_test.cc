@@ -60,15 +60,21 @@ std::vector<float> rounded(std::vector<float> list) {
   return list;
 }
 
+constexpr Numerics all_numerics[] = {Numerics::fast, Numerics::hf, Numerics::f32, Numerics::w8a8, Numerics::w8a8_bf16};
+
+bool rounds(Numerics numerics) {
+  return numerics == Numerics::hf || numerics == Numerics::w8a8_bf16;
+}
+
 TEST_F(WeightStoreTest, Vectors) {
   tensors_.f32("model.f32", {6}, values).bf16("model.bf16", {6}, values);
   tensors_.add<std::uint16_t>("model.f16", Dtype::f16, {2}, {0x3c00, 0x3c01});
-  for (Numerics numerics : {Numerics::fast, Numerics::hf, Numerics::f32}) {
+  for (Numerics numerics : all_numerics) {
     WeightStore& store = open({.numerics = numerics});
-    EXPECT_EQ(store.vector("f32", 6), numerics == Numerics::hf ? rounded(values) : values);
+    EXPECT_EQ(store.vector("f32", 6), rounds(numerics) ? rounded(values) : values);
     EXPECT_EQ(store.vector("f32", 6, true), values);
     EXPECT_EQ(store.vector("bf16", 6), rounded(values));
-    EXPECT_EQ(store.vector("f16", 2)[1], numerics == Numerics::hf ? 1.0f : 1.0f + 0x1p-10f);
+    EXPECT_EQ(store.vector("f16", 2)[1], rounds(numerics) ? 1.0f : 1.0f + 0x1p-10f);
   }
 }
 
@@ -104,7 +110,8 @@ TEST_F(WeightStoreTest, DequantizesTheSameOnAnyNumberOfThreads) {
 TEST_F(WeightStoreTest, KeepsCodesInPlace) {
   add_f8("model.w", 200, 130, 2);
   for (const WeightOptions& options :
-       {WeightOptions{.format = WeightFormat::fp8}, WeightOptions{.numerics = Numerics::f32}}) {
+       {WeightOptions{.format = WeightFormat::fp8}, WeightOptions{.numerics = Numerics::f32},
+        WeightOptions{.numerics = Numerics::w8a8}, WeightOptions{.numerics = Numerics::w8a8_bf16}}) {
     WeightStore& store = open(options);
     const Tensor weight = store.linear("w", 200, 130);
     EXPECT_EQ(weight.dtype(), Dtype::f8_e4m3);
@@ -118,8 +125,8 @@ TEST_F(WeightStoreTest, KeepsCodesInPlace) {
 TEST_F(WeightStoreTest, LinearWeightsOfOtherTypes) {
   tensors_.bf16("bf16", {2, 3}, values).f32("f32", {3, 2}, values);
   tensors_.add<std::uint16_t>("f16", Dtype::f16, {1, 2}, {0x3c00, 0x3c01});
-  for (Numerics numerics : {Numerics::fast, Numerics::hf, Numerics::f32}) {
-    const bool exact = numerics == Numerics::f32;
+  for (Numerics numerics : all_numerics) {
+    const bool exact = numerics == Numerics::f32 || numerics == Numerics::w8a8;
     WeightStore& store = open({.numerics = numerics});
     const Tensor bf16 = store.linear("bf16", 2, 3), f32 = store.linear("f32", 3, 2), f16 = store.linear("f16", 1, 2);
     EXPECT_EQ(bf16.dtype(), Dtype::bf16);
@@ -163,15 +170,15 @@ TEST_F(WeightStoreTest, UnalignedTensorsAreCopied) {
 
 TEST_F(WeightStoreTest, RouterAndEmbedding) {
   tensors_.f32("f32", {2, 3}, values).bf16("bf16", {2, 3}, values);
-  for (Numerics numerics : {Numerics::fast, Numerics::hf, Numerics::f32}) {
+  for (Numerics numerics : all_numerics) {
     WeightStore& store = open({.numerics = numerics});
     const Tensor exact = store.router("f32", 2, 3), half = store.router("bf16", 2, 3);
-    const std::vector<float> want = numerics == Numerics::hf ? rounded(values) : values;
+    const std::vector<float> want = rounds(numerics) ? rounded(values) : values;
     ASSERT_EQ(exact.dtype(), Dtype::f32);
     ASSERT_EQ(half.dtype(), Dtype::f32);
     EXPECT_EQ(std::vector<float>(exact.as<float>(), exact.as<float>() + 6), want);
     EXPECT_EQ(std::vector<float>(half.as<float>(), half.as<float>() + 6), rounded(values));
-    EXPECT_EQ(is_mapped(exact.data()), numerics != Numerics::hf);
+    EXPECT_EQ(is_mapped(exact.data()), !rounds(numerics));
     EXPECT_TRUE(is_mapped(store.embedding("bf16", 2, 3).data()));
     EXPECT_EQ(store.embedding("f32", 2, 3).dtype(), Dtype::f32);
   }

@@ -97,7 +97,8 @@ TEST_P(SameBits, ARingIsAMaskOverAllKeys) {
 }
 
 std::string name_of_case(const testing::TestParamInfo<SameBits::ParamType>& chosen) {
-  constexpr std::array<const char*, 3> names = {"fast", "hf", "f32"};
+  constexpr std::array<const char*, 7> names = {"fast",           "hf", "f32", "w8a8", "w8a8_ue8m0", "w8a8_bf16",
+                                                "w8a8_bf16_ue8m0"};
   return std::string(std::get<0>(chosen.param)) + "_" + names.at(static_cast<std::size_t>(std::get<1>(chosen.param)));
 }
 
@@ -106,6 +107,11 @@ INSTANTIATE_TEST_SUITE_P(Families, SameBits,
                                                           "mimo_fused_qkv", "mimo_mxfp4", "minimax_basic",
                                                           "minimax_odd"),
                                           testing::Values(Numerics::fast, Numerics::hf, Numerics::f32)),
+                         name_of_case);
+
+INSTANTIATE_TEST_SUITE_P(QuantizedInputs, SameBits,
+                         testing::Combine(testing::Values("mimo_basic", "mimo_odd", "mimo_segmented"),
+                                          testing::Values(Numerics::w8a8, Numerics::w8a8_bf16_ue8m0)),
                          name_of_case);
 
 }  // namespace
