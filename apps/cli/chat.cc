@@ -21,7 +21,7 @@ Run declare_chat(CLI::App& app) {
   flags->sampling.add_to(app);
   add_engine_options(app, flags->engine);
   app.footer(
-      "At the prompt /help lists commands. From a pipe each line is a message; answers go to standard output.\n"
+      "At the prompt /help lists commands. From a pipe each line is a message.\n"
       "Example: millrace chat --system \"Answer briefly.\"");
   return [flags] {
     const std::unique_ptr<Engine> engine = open_engine(flags->engine);

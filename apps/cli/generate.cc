@@ -28,7 +28,7 @@ struct GenerateFlags {
   GenerateOptions generation;
   SamplingFlags sampling;
   std::string mtp = "auto";
-  bool json = false, stats = false, render_only = false;
+  bool json = false, stats = false, render_only = false, no_cache = false;
 };
 
 // "auto", "off" or a number.
@@ -148,6 +148,7 @@ int generate_text(GenerateFlags& flags) {
   const double load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   const std::vector<std::int32_t> prompt = flags.prompt.read(*engine);
   flags.generation.sampling = flags.sampling.options(*engine);
+  flags.generation.use_cache = !flags.no_cache;
 
   Session session(*engine);
   const Interrupt interrupt;
@@ -187,13 +188,12 @@ Run declare_generate(CLI::App& app) {
       ->option_text("HOW")
       ->check(check_mtp);
   app.add_flag("--ignore-eos", flags->generation.ignore_eos, "go on after the model's stop tokens");
-  app.add_flag("!--no-cache", flags->generation.use_cache, "compute all tokens again at every step; for comparison");
+  app.add_flag("--no-cache", flags->no_cache, "compute all tokens again at every step; for comparison");
   app.add_flag("--json", flags->json, "print one JSON object instead of the text");
   app.add_flag("--stats", flags->stats, "speed and memory, on standard error");
   flags->sampling.add_to(app);
   add_engine_options(app, flags->engine);
-  app.footer(
-      "Ctrl-C ends with the text so far, exit code 130.\nExample: millrace generate \"Once upon a time\" -n 100");
+  app.footer("Example: millrace generate \"Once upon a time\" -n 100");
   return [flags] { return flags->render_only ? render_prompt(*flags) : generate_text(*flags); };
 }
 

@@ -32,9 +32,12 @@ constexpr std::array subcommands = {
 
 constexpr int wrong_use = 2;
 
-// CLI11 leaves two blank lines between groups, and calls a subcommand by its own name only.
+// CLI11 leaves two blank lines between groups, calls a subcommand by its own name only, and gives a section to what
+// the usage line has said.
 std::string help_text(const CLI::App& app) {
   std::string text = app.get_parent() == nullptr ? app.help() : app.help("millrace");
+  if (const std::size_t at = text.find("Positionals:\n"); at != std::string::npos)
+    text.erase(at, text.find("\n\n", at) + 2 - at);
   for (std::size_t at; (at = text.find("\n\n\n")) != std::string::npos;) text.erase(at, 1);
   return text;
 }

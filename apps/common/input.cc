@@ -97,8 +97,8 @@ LogitBias parse_logit_bias(std::string_view text) {
 
 void PromptFlags::add_to(CLI::App& app) {
   sources_ = {
-      app.add_option("TEXT", text_, "the prompt")->option_text(" "),
-      app.add_option("--prompt", text_, "the prompt, where it starts with a dash")->option_text("TEXT"),
+      app.add_option("TEXT", text_)->option_text(" "),
+      app.add_option("--prompt", text_, "the same as TEXT alone, for one that starts with a dash")->option_text("TEXT"),
       app.add_option("--file", file_, "a file with the prompt; - is standard input")->option_text("F"),
       app.add_option("--tokens", tokens_, "the prompt as token ids")->option_text("1,2,3")->check(check_ids),
       app.add_option("--tokens-file", tokens_file_, "a file with token ids; - is standard input")->option_text("F"),
