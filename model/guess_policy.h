@@ -43,7 +43,7 @@ class GuessPolicy {
   double lost_ = 0;                             // seconds that guessing cost more than it saved
   std::int64_t since_plain_ = 0;                // passes with guesses in a row
   std::int64_t since_trial_ = 0, pause_ = 0;    // passes without guesses in a row, and how many there shall be
-                                                    // before a trial: none after one that paid
+                                                // before a trial: none after one that paid
 };
 
 }  // namespace millrace
