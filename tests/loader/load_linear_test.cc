@@ -49,7 +49,7 @@ TEST(LoadLinear, KnowsTheMemoryItTakes) {
   const Folder folder;
   const Checkpoint checkpoint = Checkpoint::open(folder.file());
   for (const char* name : {"f8", "f32", "bf16", "f16", "mxfp4"})
-    for (Numerics numerics : {Numerics::fast, Numerics::hf, Numerics::f32})
+    for (Numerics numerics : {Numerics::fast, Numerics::hf, Numerics::f32, Numerics::w8a8, Numerics::w8a8_bf16})
       for (WeightFormat format : {WeightFormat::bf16, WeightFormat::fp8})
         for (bool resident : {false, true}) {
           const WeightOptions options = {.numerics = numerics, .format = format, .resident = resident};
