@@ -78,7 +78,7 @@ Run declare_inspect(CLI::App& app) {
   app.add_flag("--tensors", flags->tensors, "list every tensor");
   app.add_flag("--verify", flags->verify, "read all data and report what is wrong; exit code 1 if something is");
   app.add_flag("--checksums", flags->checksums,
-               "SHA-256 of every file, as sha256sum gives it; with --tensors of every tensor too");
+               "SHA-256 of every file, as sha256sum does; with --tensors of every tensor");
   app.add_flag("--json", flags->json, "print one JSON object");
   add_engine_options(app, flags->engine);
   app.get_option("--model")->description("folder of the model, or one .safetensors file; default: the demo");
