@@ -152,7 +152,7 @@ Value get_slice(Heap& heap, const Value& object, const Value& start, const Value
     const Int first = range.start + bounds.start * range.step;
     return heap.range(first, range.start + bounds.stop * range.step, range.step * bounds.step);
   }
-  heap.work(bounds.count);
+  heap.work(4 * bounds.count);
   if (object.is(Kind::text)) {
     Text text;
     text.reserve(bounds.count);

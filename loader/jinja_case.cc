@@ -159,12 +159,14 @@ void append_title(Text& text, char32_t c) {
 
 Text upper(TextView text) {
   Text result;
+  result.reserve(text.size());
   for (const char32_t c : text) append_upper(result, c);
   return result;
 }
 
 Text lower(TextView text) {
   Text result;
+  result.reserve(text.size());
   for (std::size_t i = 0; i < text.size(); ++i) append_lower(result, text, i);
   return result;
 }

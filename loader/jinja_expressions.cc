@@ -122,6 +122,7 @@ Arguments Evaluator::evaluate_arguments(const CallArguments& arguments) {
     if (!more.is(Kind::dict)) throw Fault(fmt::format("argument after ** must be a mapping, not {}", type_name(more)));
     for (const auto& [name, value] : more.get<Dict>().entries) {
       if (!name.is(Kind::text)) throw Fault("keywords must be strings");
+      result.data_names = result.data_names || any_mark(name.text()) != 0;
       result.named.emplace_back(to_utf8(name.text()), value);
     }
   }

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 
 #include "loader/jinja_call.h"
@@ -13,7 +14,10 @@ namespace {
 
 Value range(const Call& call) {
   const Int first = call.integer(0, 0);
-  return call.has(1) ? call.heap.range(first, call.integer(1, 0), call.integer(2, 1)) : call.heap.range(0, first, 1);
+  const Value result =
+      call.has(1) ? call.heap.range(first, call.integer(1, 0), call.integer(2, 1)) : call.heap.range(0, first, 1);
+  const auto is_data = [](const Value& value) { return value.data(); };
+  return result.as_data(std::any_of(call.all.positional.begin(), call.all.positional.end(), is_data));
 }
 
 // A mapping or pairs, then names.
@@ -33,7 +37,7 @@ void fill(const Call& call, Dict& dict) {
       }
     }
   }
-  for (const auto& [name, value] : call.all.named) dict.set(call.heap.text(to_text(name)), value);
+  for (const auto& [name, value] : call.all.named) dict.set(call.heap.text(call.all.name_text(name)), value);
 }
 
 Value make_dict(const Call& call) {

@@ -81,7 +81,7 @@ void Evaluator::bind_parameters(const Macro& macro, const Arguments& arguments) 
   }
   if (uses(node, symbol_kwargs)) {
     auto dict = std::make_shared<Dict>(heap_);
-    for (const auto& [name, value] : named) dict->set(heap_.text(to_text(name)), value);
+    for (const auto& [name, value] : named) dict->set(heap_.text(arguments.name_text(name)), value);
     set(symbol_kwargs, Value::object(Kind::dict, std::shared_ptr<const Dict>(std::move(dict))));
   } else if (!named.empty()) {
     throw Fault(fmt::format("macro '{}' takes no keyword argument '{}'", node.name, named[0].first));

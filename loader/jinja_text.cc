@@ -1,6 +1,7 @@
 #include "loader/jinja_text.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <vector>
 
 #include "loader/unicode.h"
@@ -35,34 +36,38 @@ char32_t any_mark(TextView text) noexcept {
 
 namespace {
 
-// Knuth, Morris and Pratt.
-std::size_t find_long(TextView text, TextView wanted, std::size_t from) {
-  std::vector<std::size_t> border(wanted.size(), 0);
-  for (std::size_t i = 1, length = 0; i < wanted.size(); ++i) {
-    while (length > 0 && point(wanted[i]) != point(wanted[length])) length = border[length - 1];
-    if (point(wanted[i]) == point(wanted[length])) ++length;
-    border[i] = length;
-  }
-  for (std::size_t i = from, length = 0; i < text.size(); ++i) {
-    while (length > 0 && point(text[i]) != point(wanted[length])) length = border[length - 1];
-    if (point(text[i]) == point(wanted[length])) ++length;
-    if (length == wanted.size()) return i + 1 - length;
+// Knuth, Morris and Pratt. The place counts from `begin`; nowhere if there is none.
+template <class Iterator>
+std::size_t find_long(Iterator begin, Iterator end, Iterator wanted, std::size_t size) {
+  std::vector<std::uint32_t> border(size, 0);
+  const auto advance = [&](std::uint32_t length, char32_t c) {
+    while (length > 0 && point(c) != point(wanted[length])) length = border[length - 1];
+    return point(c) == point(wanted[length]) ? length + 1 : length;
+  };
+  for (std::size_t i = 1; i < size; ++i) border[i] = advance(border[i - 1], wanted[static_cast<std::ptrdiff_t>(i)]);
+  std::uint32_t length = 0;
+  for (Iterator at = begin; at != end; ++at) {
+    length = advance(length, *at);
+    if (length == size) return static_cast<std::size_t>(at - begin) + 1 - size;
   }
   return nowhere;
 }
 
+constexpr std::size_t short_enough = 32;  // for the plain search
+
 }  // namespace
 
 std::size_t find_text(TextView text, TextView wanted, std::size_t from) {
-  constexpr std::size_t short_enough = 32;
   if (from > text.size() || text.size() - from < wanted.size()) return nowhere;
-  return wanted.size() <= short_enough ? text.find(wanted, from) : find_long(text, wanted, from);
+  if (wanted.size() <= short_enough) return text.find(wanted, from);
+  const std::size_t at = find_long(text.begin() + from, text.end(), wanted.begin(), wanted.size());
+  return at == nowhere ? nowhere : from + at;
 }
 
 std::size_t find_last_text(TextView text, TextView wanted) {
-  Text backwards(text.rbegin(), text.rend());
-  const Text wanted_backwards(wanted.rbegin(), wanted.rend());
-  const std::size_t at = find_text(backwards, wanted_backwards);
+  if (wanted.size() > text.size()) return nowhere;
+  if (wanted.size() <= short_enough) return text.rfind(wanted);
+  const std::size_t at = find_long(text.rbegin(), text.rend(), wanted.rbegin(), wanted.size());
   return at == nowhere ? nowhere : text.size() - at - wanted.size();
 }
 

@@ -52,6 +52,7 @@ Value trim(const Call& call) {
   const Text text = soft(call);
   call.heap.work(text.size());
   const bool has = call.has(0) && !call.given[0]->is(Kind::none);
+  if (has) call.heap.work(32 * call.text(0).size());
   return made(call, Text(stripped(text, has ? &call.text(0) : nullptr, true, true)));
 }
 

@@ -83,16 +83,14 @@ Value rsplit(const Call& call) {
   call.heap.work(text.size());
   const std::size_t most = most_parts(call, 1);
   if (optional_text(call, 0) == nullptr) return list_of(call, split_at_space_from_right(text, most));
-  // Found in the reversed text, so that the whole takes linear time.
-  const Text separator(separator_of(call).rbegin(), separator_of(call).rend());
-  const Text backwards(text.rbegin(), text.rend());
+  const Text& separator = separator_of(call);
   std::vector<TextView> parts;
-  std::size_t at = 0;
-  for (std::size_t next; parts.size() < most && (next = find_text(backwards, separator, at)) != nowhere;) {
-    parts.push_back(text.substr(text.size() - next, next - at));
-    at = next + separator.size();
+  std::size_t end = text.size();
+  for (std::size_t at; parts.size() < most && (at = find_last_text(text.substr(0, end), separator)) != nowhere;) {
+    parts.push_back(text.substr(at + separator.size(), end - at - separator.size()));
+    end = at;
   }
-  parts.push_back(text.substr(0, text.size() - at));
+  parts.push_back(text.substr(0, end));
   std::reverse(parts.begin(), parts.end());
   return list_of(call, parts);
 }
@@ -140,9 +138,13 @@ Value rpartition(const Call& call) {
   return three_parts(call, text.substr(0, at), separator, text.substr(at + separator.size()));
 }
 
+std::size_t characters_in(const Value& value) {
+  return value.is(Kind::text) ? value.text().size() : 0;
+}
+
 template <bool left, bool right>
 Value strip(const Call& call) {
-  call.heap.work(call.self.text().size());
+  call.heap.work(call.self.text().size() + (call.has(0) ? 32 * characters_in(*call.given[0]) : 0));
   return result(call, Text(stripped(call.self.text(), optional_text(call, 0), left, right)));
 }
 
@@ -167,7 +169,7 @@ Value position(const Call& call) {
   TextView text = call.self.text();
   std::size_t begin = 0;
   const Text& wanted = call.text(0);
-  call.heap.work(text.size());
+  call.heap.work(2 * text.size());
   std::size_t at = nowhere;
   if (window(call, 1, text, begin)) at = from_right ? find_last_text(text, wanted) : find_text(text, wanted);
   if (at != nowhere) return Value::integer(static_cast<Int>(begin + at));
@@ -179,7 +181,7 @@ Value count_text(const Call& call) {
   TextView text = call.self.text();
   std::size_t begin = 0;
   const Text& wanted = call.text(0);
-  call.heap.work(text.size());
+  call.heap.work(2 * text.size());
   if (!window(call, 1, text, begin)) return Value::integer(0);
   if (wanted.empty()) return Value::integer(static_cast<Int>(text.size()) + 1);
   Int count = 0;
@@ -208,6 +210,7 @@ template <bool suffix>
 Value remove_affix(const Call& call) {
   TextView text = call.self.text();
   const Text& affix = call.text(0);
+  call.heap.work(text.size());
   if (suffix && text.ends_with(affix)) text.remove_suffix(affix.size());
   if (!suffix && text.starts_with(affix)) text.remove_prefix(affix.size());
   return result(call, Text(text));

@@ -89,7 +89,7 @@ void Heap::check_list(std::size_t items) {
 
 Value Heap::text(Text text, bool markup) {
   check_text(text.size());
-  work(text.size());
+  step(1 + text.size() / 32);
   const std::size_t bytes = text.size() * sizeof(char32_t) + sizeof(String);
   return Value::object(Kind::text, std::make_shared<const String>(std::move(text), markup, this, bytes));
 }
@@ -106,7 +106,7 @@ int depth_around(const Value& inner, int depth) {
 
 Value Heap::sequence(Kind kind, std::vector<Value> items, bool data, bool group) {
   check_list(items.size());
-  step(items.size() / 8);
+  step(1 + items.size());
   int depth = 1;
   for (const Value& item : items) depth = depth_around(item, depth);
   const std::size_t bytes = items.size() * sizeof(Value) + sizeof(Sequence);
@@ -203,7 +203,7 @@ Value Cursor::at(Heap& heap, std::size_t index) const {
 std::vector<Value> collect(Heap& heap, const Value& iterable) {
   const Cursor cursor(heap, iterable);
   Heap::check_list(cursor.size());
-  heap.step(cursor.size() / 4);
+  heap.step(cursor.size() / 2);
   std::vector<Value> items;
   items.reserve(cursor.size());
   for (std::size_t i = 0; i < cursor.size(); ++i) items.push_back(cursor.at(heap, i));

@@ -247,6 +247,9 @@ struct Namespace {
 struct Arguments {
   std::vector<Value> positional;
   std::vector<std::pair<std::string, Value>> named;
+  bool data_names = false;  // some of the names came in with the data of a request
+
+  Text name_text(const std::string& name) const { return to_text(name, data_names ? data_mark : 0); }
 };
 
 // A function of the engine or a method bound to its object.

@@ -151,6 +151,9 @@ TEST(ChatTemplate, EveryCharacterKnowsWhereItCameFrom) {
   EXPECT_EQ(origins("{{ messages[0].content | replace(' ', '--') }}", messages), "[a]--[b]");
   EXPECT_EQ(origins("{{ messages[0].content | title ~ '%5s' % messages[0].n }}", messages), "[A B]    [3]");
   EXPECT_EQ(origins("{% for k in messages[0] %}{{ k }},{% endfor %}", messages), "[role],[content],[n],[yes],[list],");
+  EXPECT_EQ(origins("{% for k in dict(**messages[0]) %}{{ k[0] }}{% endfor %}", messages), "[rcnyl]");
+  EXPECT_EQ(origins("{% macro m() %}{{ kwargs.keys() | join }}{% endmacro %}{{ m(**{'a': 1}) }}", messages), "a");
+  EXPECT_EQ(origins("{{ range(messages[0].n) | last }}{{ range(3) | last }}", messages), "[2]2");
   EXPECT_EQ(origins("{{ strftime_now(more) }}", messages, R"({"more": "x%%"})"), "[x%]");
 }
 

@@ -1,0 +1,33 @@
+#include "apps/common/messages.h"
+
+#include <gtest/gtest.h>
+
+#include "runtime/error.h"
+
+namespace millrace {
+namespace {
+
+TEST(Messages, AnArrayIsTheConversation) {
+  const ChatRequest request = parse_chat_request(R"([{"role": "user"}])", "f");
+  EXPECT_EQ(request.messages, R"([{"role": "user"}])");
+  EXPECT_TRUE(request.add_generation_prompt);
+}
+
+TEST(Messages, AnObjectBringsMore) {
+  const ChatRequest request = parse_chat_request(
+      R"({"messages": [], "tools": [{"z": 1, "a": 2}], "chat_template_kwargs": {"x": 1}, "add_generation_prompt": false})",
+      "f");
+  EXPECT_EQ(request.messages, "[]");
+  EXPECT_EQ(request.tools, R"([{"z":1,"a":2}])");
+  EXPECT_EQ(request.variables, R"({"x":1})");
+  EXPECT_FALSE(request.add_generation_prompt);
+}
+
+TEST(Messages, OthersAreRefused) {
+  const std::string deep = "{\"messages\": " + std::string(10000, '[');
+  for (const std::string text : {"", "1", "{}", "[", R"({"messages": [], "more": 1})", deep.c_str()})
+    EXPECT_THROW(parse_chat_request(text, "f"), Error) << text;
+}
+
+}  // namespace
+}  // namespace millrace
