@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <charconv>
@@ -57,7 +58,7 @@ std::string read_input(const std::string& path) {
   }
 }
 
-std::vector<std::int32_t> parse_ids(std::string_view text, std::string_view what) {
+std::vector<std::int32_t> parse_ids(std::string_view text, std::string_view what, std::int32_t least) {
   constexpr std::string_view blank = " \t\r\n,[]";
   std::vector<std::int32_t> ids;
   for (std::size_t at = text.find_first_not_of(blank); at != std::string_view::npos;) {
@@ -65,7 +66,7 @@ std::vector<std::int32_t> parse_ids(std::string_view text, std::string_view what
     const std::string_view word = text.substr(at, end - at);
     std::int32_t id = 0;
     const auto [stop, failure] = std::from_chars(word.data(), word.data() + word.size(), id);
-    require(failure == std::errc() && stop == word.data() + word.size() && id >= 0, Errc::bad_argument,
+    require(failure == std::errc() && stop == word.data() + word.size() && id >= least, Errc::bad_argument,
             "{}: '{}' is not a token id, expected numbers like 1,2,3", what, word.substr(0, 40));
     ids.push_back(id);
     at = text.find_first_not_of(blank, end);
@@ -111,6 +112,10 @@ void PromptFlags::add_to(CLI::App& app) {
   for (CLI::Option* option : sources_)
     for (CLI::Option* other : sources_)
       if (option != other) option->excludes(other);
+}
+
+bool PromptFlags::given() const {
+  return std::any_of(sources_.begin(), sources_.end(), [](const CLI::Option* option) { return option->count() > 0; });
 }
 
 std::vector<std::int32_t> PromptFlags::read(const Engine& engine) const {

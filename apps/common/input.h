@@ -20,8 +20,9 @@ struct LogitBias;
 // than 256 MiB.
 std::string read_input(const std::string& path);
 
-// "1,2,3", "[1, 2, 3]" or "1 2 3". `what` opens the message. Throws Error(bad_argument) for anything else.
-std::vector<std::int32_t> parse_ids(std::string_view text, std::string_view what);
+// "1,2,3", "[1, 2, 3]" or "1 2 3", numbers from `least` on. `what` opens the message. Throws Error(bad_argument) for
+// anything else.
+std::vector<std::int32_t> parse_ids(std::string_view text, std::string_view what, std::int32_t least = 0);
 // The same as a check of an option's value.
 std::string check_ids(const std::string& text);
 
@@ -32,6 +33,9 @@ LogitBias parse_logit_bias(std::string_view text);
 class PromptFlags {
  public:
   void add_to(CLI::App& app);
+
+  // Whether any of them was given.
+  bool given() const;
 
   // The prompt as ids. Throws CLI::ValidationError if none was given, Error if it cannot be read, needs a tokenizer
   // that the folder lacks, or is empty.

@@ -4,19 +4,25 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include "apps/common/output.h"
 
 namespace millrace {
 
-ProgressBar::ProgressBar(std::string label)
+ProgressBar::ProgressBar(std::string label, Unit unit)
     : label_(std::move(label)),
+      unit_(unit),
       enabled_(errors_are_terminal()),
       start_(Clock::now()),
       next_(start_ + std::chrono::milliseconds(300)) {}
 
 ProgressBar::~ProgressBar() {
-  if (drawn_) print_note("\r\x1b[K");
+  clear();
+}
+
+void ProgressBar::clear() {
+  if (std::exchange(drawn_, false)) print_note("\r\x1b[K");
 }
 
 void ProgressBar::update(std::uint64_t done, std::uint64_t total) {
@@ -26,20 +32,24 @@ void ProgressBar::update(std::uint64_t done, std::uint64_t total) {
   next_ = now + std::chrono::milliseconds(100);
   drawn_ = true;
   const double seconds = std::chrono::duration<double>(now - start_).count();
-  print_note(fmt::format("\r{}\x1b[K", progress_line(label_, done, total, seconds)));
+  print_note(fmt::format("\r{}\x1b[K", progress_line(label_, done, total, seconds, unit_)));
 }
 
-std::string progress_line(const std::string& label, std::uint64_t done, std::uint64_t total, double seconds) {
+std::string progress_line(const std::string& label, std::uint64_t done, std::uint64_t total, double seconds,
+                          ProgressBar::Unit unit) {
+  const auto amount = [unit](double count) {
+    return unit == ProgressBar::Unit::bytes ? bytes_text(count) : fmt::format("{:.0f}", count);
+  };
   constexpr int width = 24;
   const double part = total == 0 ? 1 : std::min(1.0, static_cast<double>(done) / static_cast<double>(total));
   const int filled = static_cast<int>(part * width);
-  std::string line =
-      fmt::format("{} [{:#<{}}{:.<{}}] {:3.0f}%  {} of {}", label, "", filled, "", width - filled, part * 100,
-                  bytes_text(static_cast<double>(done)), bytes_text(static_cast<double>(total)));
+  std::string line = fmt::format("{} [{:#<{}}{:.<{}}] {:3.0f}%  {} of {}", label, "", filled, "", width - filled,
+                                 part * 100, amount(static_cast<double>(done)), amount(static_cast<double>(total)));
   if (seconds <= 0 || done == 0) return line;
   const double rate = static_cast<double>(done) / seconds;
   const auto left = static_cast<std::int64_t>((1 - part) * static_cast<double>(total) / rate + 0.5);
-  return line + fmt::format("  {}/s  {}:{:02} left", bytes_text(rate), left / 60, left % 60);
+  const std::string name = unit == ProgressBar::Unit::bytes ? "" : " tokens";
+  return line + fmt::format("{}  {}/s  {}:{:02} left", name, amount(rate), left / 60, left % 60);
 }
 
 std::string bytes_text(double bytes) {

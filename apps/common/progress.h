@@ -1,4 +1,4 @@
-// ProgressBar: one line on standard error that shows how far a long read has come, drawn only if standard error is a
+// ProgressBar: one line on standard error that shows how far long work has come, drawn only if standard error is a
 // terminal and the work takes longer than a moment; it erases itself at the end. Used by one thread at a time.
 #pragma once
 
@@ -10,18 +10,23 @@ namespace millrace {
 
 class ProgressBar {
  public:
-  explicit ProgressBar(std::string label);
+  enum class Unit { bytes, tokens };
+
+  explicit ProgressBar(std::string label, Unit unit = Unit::bytes);
   ~ProgressBar();
   ProgressBar(const ProgressBar&) = delete;
   ProgressBar& operator=(const ProgressBar&) = delete;
 
-  // Bytes done so far, of `total`; drawn at most ten times a second.
+  // Units done so far, of `total`; drawn at most ten times a second.
   void update(std::uint64_t done, std::uint64_t total);
+  // Erases the line, if it was drawn.
+  void clear();
 
  private:
   using Clock = std::chrono::steady_clock;
 
   std::string label_;
+  Unit unit_;
   bool enabled_;
   bool drawn_ = false;
   Clock::time_point start_;
@@ -29,7 +34,8 @@ class ProgressBar {
 };
 
 // The line itself: "Loading [#####.....]  50%  1.0 of 2.0 GiB  1.0 GiB/s  0:01 left".
-std::string progress_line(const std::string& label, std::uint64_t done, std::uint64_t total, double seconds);
+std::string progress_line(const std::string& label, std::uint64_t done, std::uint64_t total, double seconds,
+                          ProgressBar::Unit unit = ProgressBar::Unit::bytes);
 
 // "512 B", "1.5 KiB", "96.0 GiB"
 std::string bytes_text(double bytes);

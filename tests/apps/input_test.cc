@@ -26,6 +26,8 @@ TEST(Ids, RefusesWhatIsNone) {
     EXPECT_NE(check_ids(text), "") << text;
   }
   EXPECT_EQ(check_ids("1 2"), "");
+  EXPECT_THAT(parse_ids("-100,3", "x", -100), ElementsAre(-100, 3));
+  EXPECT_THROW(parse_ids("-101", "x", -100), Error);
 }
 
 TEST(Input, ReadsFilesAndRefusesFolders) {

@@ -14,6 +14,11 @@ TEST(ProgressBar, Line) {
             "Loading [########################] 100%  4.0 GiB of 4.0 GiB  41.0 MiB/s  0:00 left");
 }
 
+TEST(ProgressBar, CountsTokens) {
+  EXPECT_EQ(progress_line("Computing", 500, 2000, 2, ProgressBar::Unit::tokens),
+            "Computing [######..................]  25%  500 of 2000 tokens  250/s  0:06 left");
+}
+
 TEST(ProgressBar, NothingDividesByZero) {
   EXPECT_EQ(progress_line("X", 0, 0, 0), "X [########################] 100%  0 B of 0 B");
   EXPECT_EQ(progress_line("X", 0, 10, 1), "X [........................]   0%  0 B of 10 B");
