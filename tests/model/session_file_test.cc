@@ -53,6 +53,28 @@ TEST(SessionFile, AGenerationGoesOnWhereItWasSaved) {
     }
 }
 
+// What the prediction layers know is neither saved nor forked; the tokens do not depend on it.
+TEST(SessionFile, GuessingStartsAnewAndChangesNoToken) {
+  const TempFolder folder;
+  const auto engine = open_golden("mimo-basic", Numerics::fast, {.mtp_layers = 3});
+  Random random(4);
+  const Tokens prompt = random_tokens(random, *engine, 30);
+  GenerateOptions options{.max_tokens = 40, .sampling = {.temperature = 0}, .ignore_eos = true, .guesses = 0};
+  Session plain(*engine);
+  const Tokens want = generate(plain, prompt, options, {}).ids;
+
+  options.guesses = 2;
+  options.max_tokens = 20;
+  Session session(*engine), loaded(*engine);
+  const Tokens first = generate(session, prompt, options, {}).ids;
+  session.save(folder.path() / "session.kv");
+  generate(loaded, prompt, options, {});
+  loaded.load(folder.path() / "session.kv");
+  Session fork = session.fork();
+  for (Session* next : {&session, &loaded, &fork})
+    EXPECT_EQ(joined(first, generate(*next, std::span(first).last(1), options, {}).ids), want);
+}
+
 TEST(SessionFile, TokensThatAreNotCachedAreSavedToo) {
   const TempFolder folder;
   const auto engine = open_golden("mimo-basic", Numerics::fast);
