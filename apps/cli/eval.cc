@@ -6,7 +6,7 @@
 #include "apps/cli/command.h"
 #include "apps/cli/eval_inputs.h"
 #include "apps/cli/eval_scores.h"
-#include "apps/common/dump.h"
+#include "apps/cli/eval_trace.h"
 #include "apps/common/input.h"
 #include "apps/common/json_text.h"
 #include "apps/common/options.h"
@@ -14,10 +14,10 @@
 #include "apps/common/progress.h"
 #include "loader/checkpoint.h"
 #include "loader/safetensors_writer.h"
+#include "loader/weight_store.h"
 #include "model/session.h"
 #include "ops/isa.h"
 #include "runtime/error.h"
-#include "runtime/step_recorder.h"
 
 namespace millrace {
 namespace {
@@ -127,14 +127,14 @@ class Evaluation {
         flags_(flags),
         tokens_(take_tokens()),
         positions_(take_positions()),
-        trace_(engine.program(), select_values(engine.program(), flags.trace), rows()),
+        trace_(engine, flags.trace, rows()),
         load_(engine.config()) {
     rows_of_logits_ = logits_rows(flags.logits, rows(), flags.inputs.padding());
     if (!flags.labels.empty()) labels_ = read_labels(flags.labels, std::span(tokens_).subspan(padding()));
   }
 
   void compute() {
-    ObserverList observers({&trace_, &load_});
+    ObserverList observers({&trace_.observer(), &load_});
     ForwardOptions options;
     options.positions = positions_;
     // Labels need every row; what was asked for is taken from them.
@@ -157,7 +157,8 @@ class Evaluation {
   void write() {
     add("tokens", Dtype::i32, {rows()}, std::as_bytes(std::span(tokens_)));
     add("positions", Dtype::i32, {rows()}, std::as_bytes(std::span(positions_)));
-    for (const RecordedValue& value : trace_.values()) add(value.name, value.dtype, value.shape, value.data);
+    const std::vector<RecordedValue> traced = trace_.finish(tokens_, positions_);
+    for (const RecordedValue& value : traced) add(value.name, value.dtype, value.shape, value.data);
     const std::vector<std::uint8_t>& keep = flags_.inputs.padding_mask();
     const std::vector<std::int32_t> mask(keep.begin(), keep.end());
     if (!mask.empty()) add("attention_mask", Dtype::i32, {rows()}, std::as_bytes(std::span(mask)));
@@ -229,7 +230,7 @@ class Evaluation {
   const Engine& engine_;
   EvalFlags& flags_;
   std::vector<std::int32_t> tokens_, positions_, rows_of_logits_, labels_;
-  StepRecorder trace_;
+  EvalTrace trace_;
   ExpertLoad load_;
   AttentionRecord attention_;
   LabelLoss loss_;
@@ -244,6 +245,8 @@ int eval(EvalFlags& flags) {
   if (perplexity && flags.prompt.given()) usage_error("--ppl", "takes no prompt");
   if (flags.inputs.has_embeddings() && flags.prompt.given()) usage_error("--embeds", "takes no prompt");
   if (!flags.out.empty()) check_out(flags.out);
+  // Prediction layers know of no masks, and need the tokens.
+  if (asks_for_mtp(flags.trace) && flags.inputs.plain()) flags.engine.mtp_layers = max_mtp_layers;
   const std::unique_ptr<Engine> engine = open_engine(flags.engine);
   if (perplexity) return print_perplexity(*engine, flags.perplexity, flags.engine.context);
   Evaluation evaluation(*engine, flags);

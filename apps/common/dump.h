@@ -13,9 +13,13 @@ namespace millrace {
 // values of a Program are how it happens to compute, and differ from release to release.
 bool is_dump_name(std::string_view name);
 
-// The values of `program` that `patterns` ask for, in the order of the program, without the logits. "all" and patterns
-// with '*' or '?' choose among the names of the dump format; a plain name may be any value. Throws Error(bad_argument)
-// for a pattern that chooses nothing, naming near ones.
-std::vector<ValueId> select_values(const Program& program, const std::vector<std::string>& patterns);
+// Whether `patterns` may ask for values of multi-token-prediction layers.
+bool asks_for_mtp(const std::vector<std::string>& patterns);
+
+// The values of each program that `patterns` ask for, in the order of the program, without the main model's logits.
+// "all" and patterns with '*' or '?' choose among the names of the dump format; a plain name may be any value. Throws
+// Error(bad_argument) for a pattern that chooses nothing, naming near ones.
+std::vector<std::vector<ValueId>> select_values(const std::vector<const Program*>& programs,
+                                                const std::vector<std::string>& patterns);
 
 }  // namespace millrace

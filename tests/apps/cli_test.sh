@@ -183,6 +183,31 @@ ending() {
   refused 1 "token id" generate --tokens 99999999
 }
 
+speculating() {
+  run 0 generate "$prompt" -n 40 --temperature 0 --mtp off --stats
+  mv out plain
+  grep -q '^mtp' err && complain "--mtp off speaks of mtp"
+  for how in auto 1 3; do
+    run 0 generate "$prompt" -n 40 --temperature 0 --mtp $how --stats
+    cmp -s out plain || complain "--mtp $how gives another text"
+    grep -q '^mtp ' err || complain "--stats says nothing of --mtp $how"
+  done
+  run 0 generate "$prompt" -n 40 --temperature 0 --mtp 2 --json
+  json out "--mtp 2"
+  grep -q '"tokens_per_pass"' out || complain "no statistics of guesses in the JSON"
+  refused 2 "auto, off" generate "$prompt" --mtp none
+  refused 1 "3 prediction layers" generate "$prompt" --mtp 4
+  refused 1 "0 prediction layers" generate --tokens 1 --mtp 1 -m "$golden/models/mimo-t5"
+
+  run 0 eval --tokens 1,2,3,4 --out mtp.safetensors --trace 'mtp.*'
+  for name in mtp.layers.0.eh_proj mtp.layers.1 mtp.layers.2.logits; do
+    grep -aq "\"$name\"" mtp.safetensors || complain "--trace mtp.* lacks $name"
+  done
+  grep -aq '"layers\.' mtp.safetensors && complain "--trace mtp.* writes layers of the main model"
+  run 0 eval --tokens 1,2 --out mtp.safetensors --trace all
+  grep -aq '"mtp.layers.1"' mtp.safetensors && complain "a prediction without its token"
+}
+
 closed_output() {
   "$millrace" generate "$prompt" -n 400 --ignore-eos 2>err | head -c 1 >/dev/null
   same "${PIPESTATUS[0]}" 0 "exit code with a closed pipe"
@@ -324,6 +349,7 @@ wrong_use
 tokenizing
 generating
 ending
+speculating
 closed_output
 interrupted
 evaluating

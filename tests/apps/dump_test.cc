@@ -39,17 +39,36 @@ Program three_steps() {
 
 std::vector<std::string> names(const Program& program, const std::vector<std::string>& patterns) {
   std::vector<std::string> chosen;
-  for (const ValueId id : select_values(program, patterns)) chosen.push_back(program.value(id).name);
+  const auto ids = select_values({&program}, patterns);
+  for (const ValueId id : ids[0]) chosen.push_back(program.value(id).name);
   return chosen;
 }
 
 TEST(Dump, NamesOfTheFormat) {
-  for (const char* name :
-       {"embed_tokens", "norm", "logits", "layers.0", "layers.47.self_attn.q", "layers.3.mlp", "layers.3.mlp.topk_ids"})
+  for (const char* name : {"embed_tokens", "norm", "logits", "layers.0", "layers.47.self_attn.q", "layers.3.mlp",
+                           "layers.3.mlp.topk_ids", "mtp.layers.0", "mtp.layers.2.eh_proj", "mtp.layers.2.logits"})
     EXPECT_TRUE(is_dump_name(name)) << name;
-  for (const char* name : {"", "layers", "layers.", "layers.x", "layers.0.self_attn.q_proj", "layers.0.", "normal",
-                           "mlp", "layers.0.mlp.topk", "layers.mlp"})
+  for (const char* name :
+       {"", "layers", "layers.", "layers.x", "layers.0.self_attn.q_proj", "layers.0.", "normal", "mlp",
+        "layers.0.mlp.topk", "layers.mlp", "mtp", "mtp.layers.0.self_attn.q", "mtp.layers.eh_proj"})
     EXPECT_FALSE(is_dump_name(name)) << name;
+}
+
+TEST(Dump, SelectsAmongSeveralPrograms) {
+  const Program program = three_steps();
+  ProgramBuilder builder;
+  for (const char* name : {"mtp.layers.0.concat", "mtp.layers.0", "mtp.layers.0.logits"})
+    builder.add(name, std::make_unique<Ids>(1, 0.0f), {}, Shape({1}));
+  const Program mtp = std::move(builder).build();
+  using Chosen = std::vector<std::vector<ValueId>>;
+  EXPECT_EQ(select_values({&program, &mtp}, {"all"}), (Chosen{{0, 2}, {1, 2}}));
+  EXPECT_EQ(select_values({&program, &mtp}, {"mtp.*"}), (Chosen{{}, {1, 2}}));
+  EXPECT_EQ(select_values({&program, &mtp}, {"layers.0", "mtp.layers.0.concat"}), (Chosen{{2}, {0}}));
+  EXPECT_THROW(select_values({&program, &mtp}, {"mtp.layers.1"}), Error);
+  EXPECT_TRUE(asks_for_mtp({"norm", "*"}));
+  EXPECT_TRUE(asks_for_mtp({"mtp.layers.0"}));
+  EXPECT_TRUE(asks_for_mtp({"all"}));
+  EXPECT_FALSE(asks_for_mtp({"layers.*"}));
 }
 
 TEST(Dump, Selects) {
@@ -65,15 +84,15 @@ TEST(Dump, Selects) {
 TEST(Dump, UnknownNameNamesNearOnes) {
   const Program program = three_steps();
   try {
-    select_values(program, {"all", "layer.0"});
+    select_values({&program}, {"all", "layer.0"});
     FAIL();
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), Errc::bad_argument);
     EXPECT_THAT(error.what(), HasSubstr("'layer.0'"));
     EXPECT_THAT(error.what(), HasSubstr("near names: layers.0,"));
   }
-  EXPECT_THROW(select_values(program, {"layers.1*"}), Error);
-  EXPECT_THROW(select_values(program, {""}), Error);
+  EXPECT_THROW(select_values({&program}, {"layers.1*"}), Error);
+  EXPECT_THROW(select_values({&program}, {""}), Error);
 }
 
 }  // namespace
