@@ -1,10 +1,10 @@
 # The goldens as the tests read them: folders of tests/golden as they are, archives NAME.tar.xz unpacked to NAME.
 set(MILLRACE_GOLDEN_DIR ${CMAKE_BINARY_DIR}/golden)
 
-# Lays out tests/golden/<folder> below MILLRACE_GOLDEN_DIR.
+# Unpacks the archives of tests/golden/<folder>, or of tests/golden itself, below MILLRACE_GOLDEN_DIR.
 function(unpack_goldens folder)
-  set(source ${PROJECT_SOURCE_DIR}/tests/golden/${folder})
-  set(target ${MILLRACE_GOLDEN_DIR}/${folder})
+  cmake_path(APPEND PROJECT_SOURCE_DIR tests/golden ${folder} OUTPUT_VARIABLE source)
+  cmake_path(APPEND MILLRACE_GOLDEN_DIR ${folder} OUTPUT_VARIABLE target)
   file(MAKE_DIRECTORY ${target})
   file(GLOB archives CONFIGURE_DEPENDS ${source}/*.tar.xz)
   foreach(archive IN LISTS archives)
@@ -22,8 +22,8 @@ function(link_goldens folder)
   file(CREATE_LINK ${PROJECT_SOURCE_DIR}/tests/golden/${folder} ${MILLRACE_GOLDEN_DIR}/${folder} SYMBOLIC)
 endfunction()
 
+unpack_goldens(.)
 unpack_goldens(models)
 unpack_goldens(text)
-link_goldens(bad)
 link_goldens(configs)
 link_goldens(demo)
