@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <filesystem>
 
 #include "apps/common/answer_view.h"
 #include "apps/common/interrupt.h"
@@ -35,6 +36,11 @@ std::string counted(std::int64_t count, const char* what) {
   return fmt::format("{} {}{}", count, what, count == 1 ? "" : "s");
 }
 
+// What the session had computed, beside the conversation's own file.
+std::string cache_file(const std::string& path) {
+  return path + ".kv";
+}
+
 double rate(std::int64_t tokens, double seconds) {
   return seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
 }
@@ -53,7 +59,7 @@ constexpr ChatProgram::Command ChatProgram::commands[] = {
     {"/system", "[TEXT]", "show or set the system text; - removes it", &ChatProgram::set_system},
     {"/undo", "", "take back the last message and its answer", &ChatProgram::undo},
     {"/reset", "", "forget the conversation, keep the system text", &ChatProgram::reset},
-    {"/save", "[FILE]", "write the conversation to a file", &ChatProgram::save},
+    {"/save", "[FILE]", "write the conversation to a file, what was computed to FILE.kv", &ChatProgram::save},
     {"/load", "FILE", "go on with a conversation from a file", &ChatProgram::load},
     {"/stats", "", "speed and size of the last answer", &ChatProgram::stats},
     {"/exit", "", "leave; so do Ctrl-D and a second Ctrl-C", &ChatProgram::leave},
@@ -70,7 +76,7 @@ ChatProgram::ChatProgram(const Engine& engine, const ChatFlags& flags)
   request_.generation.max_tokens = flags.max_tokens.value_or(engine.context());
   request_.generation.sampling = flags.sampling.options(engine);
   request_.generation.interrupted = Interrupt::requested;
-  if (!flags.load.empty()) conversation_ = Conversation::load(flags.load);
+  if (!flags.load.empty()) load_files(flags.load);
   if (flags.system) conversation_.set_system(*flags.system);
 }
 
@@ -92,6 +98,7 @@ int ChatProgram::run() {
       print_error(error.what());
     }
   }
+  if (keeps_saving_) save_cache();
   return exit_code_;
 }
 
@@ -208,17 +215,33 @@ ChatProgram::Next ChatProgram::save(const std::string& path) {
   require(!path.empty() || !file_.empty(), Errc::bad_argument, "/save needs the name of a file");
   if (!path.empty()) file_ = path;
   conversation_.save(file_);
+  save_cache();
   show_note(fmt::format("Saved to {}.", printable(file_)));
   return Next::message;
 }
 
 ChatProgram::Next ChatProgram::load(const std::string& path) {
   require(!path.empty(), Errc::bad_argument, "/load needs the name of a file");
-  conversation_ = Conversation::load(path);
+  load_files(path);
   file_ = path;
   show_note(fmt::format("{} loaded. The last message: {}", counted(conversation_.exchanges(), "exchange"),
                         reminder(conversation_.last_question())));
   return Next::message;
+}
+
+// The cache only saves time: without it, or with one of another model, the conversation is computed again.
+void ChatProgram::load_files(const std::string& path) {
+  conversation_ = Conversation::load(path);
+  if (!std::filesystem::exists(cache_file(path))) return;
+  try {
+    session_.load(cache_file(path));
+  } catch (const Error& error) {
+    print_note(fmt::format("{}. The conversation is computed again.\n", printable(error.what())));
+  }
+}
+
+void ChatProgram::save_cache() const {
+  if (session_.length() > 0) session_.save(cache_file(file_));
 }
 
 void ChatProgram::greet() const {

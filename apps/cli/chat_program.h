@@ -21,7 +21,7 @@ struct ChatFlags {
   std::optional<std::string> system;
   std::string thinking;                    // "on", "off" or nothing
   std::optional<std::int64_t> max_tokens;  // of one answer; none = as many as the context holds
-  std::string load, save;                  // files, or nothing
+  std::string load, save;                  // files, or nothing; FILE.kv beside them is the session's cache
 };
 
 class ChatProgram {
@@ -52,6 +52,8 @@ class ChatProgram {
   Next load(const std::string& path);
   Next leave(const std::string&) { return Next::leave; }
 
+  void load_files(const std::string& path);
+  void save_cache() const;
   void greet() const;
   void show_note(const std::string& line) const;
 

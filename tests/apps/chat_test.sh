@@ -91,6 +91,11 @@ saving() {
 $(cat out)" "$both" "a conversation in two parts"
   pipe 0 '/load d.json\n/undo\nWhat news?\n/save e.json\n' -n 12
   cmp -s d.json e.json || complain "the same conversation gives other files"
+  pipe 0 '/stats\nWhat else?\n/stats\n' -n 12 --load d.json
+  grep -q '[1-9][0-9]* kept from before' err || complain "the cache beside a file is not used: $(cat err)"
+  echo broken >d.json.kv
+  pipe 0 'What else?\n' -n 12 --load d.json
+  grep -q '^d.json.kv: .* computed again' err || complain "a broken cache is not reported: $(cat err)"
   head -c 40 d.json >broken.json
   pipe 1 'Hi\n' --load broken.json
   grep -q '^millrace: error: broken.json: not valid JSON' err || complain "a broken file: $(cat err)"
