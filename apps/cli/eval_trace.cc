@@ -13,10 +13,10 @@ EvalTrace::EvalTrace(const Engine& engine, const std::vector<std::string>& patte
   chosen_ = select_values(programs, patterns);
   std::vector<ValueId>& main = chosen_[0];
   const bool mtp = std::any_of(chosen_.begin() + 1, chosen_.end(), [](const auto& ids) { return !ids.empty(); });
-  const ValueId hidden = engine.program().kept()[0];
-  if (mtp && std::find(main.begin(), main.end(), hidden) == main.end()) {
-    only_for_mtp_ = true;
-    main.push_back(hidden);
+  if (mtp) {
+    const ValueId hidden = engine.program().kept()[0];
+    only_for_mtp_ = std::find(main.begin(), main.end(), hidden) == main.end();
+    if (only_for_mtp_) main.push_back(hidden);
   }
   main_ = std::make_unique<StepRecorder>(engine.program(), main, rows);
 }
@@ -24,6 +24,7 @@ EvalTrace::EvalTrace(const Engine& engine, const std::vector<std::string>& patte
 std::vector<RecordedValue> EvalTrace::finish(std::span<const std::int32_t> tokens,
                                              std::span<const std::int32_t> positions) {
   std::vector<RecordedValue> traced(main_->values().begin(), main_->values().end());
+  if (engine_.mtp_programs().empty()) return traced;
   const std::string& name = engine_.program().value(engine_.program().kept()[0]).name;
   const auto found = std::find_if(traced.begin(), traced.end(), [&](const RecordedValue& t) { return t.name == name; });
   RecordedValue hidden;

@@ -295,6 +295,7 @@ second_family() {
   grep -q '^family *minimax_m2' out || complain "inspect names no family: $(cat out)"
   grep -q 'qk norm' out || complain "inspect says nothing of the QK norm"
   [ "$(wc -L <out)" -le 130 ] || complain "inspect prints lines of $(wc -L <out) columns"
+  run 0 eval -m mirror --tokens 1,2,3 --trace all --out dump.safetensors  # a model without prediction layers
   run 0 generate -m mirror --tokens 1,2,3 -n 4 --temperature 0
   cp out published
   grep -q warning err && complain "a published folder is warned of: $(cat err)"
