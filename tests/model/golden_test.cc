@@ -120,7 +120,8 @@ TEST_P(W8a8Golden, StableRows) {
 }
 
 INSTANTIATE_TEST_SUITE_P(MiMoV2Flash, W8a8Golden,
-                         testing::Values("mimo-basic", "mimo-gate-bf16", "mimo-odd", "mimo-segmented", "mimo-sharded"),
+                         testing::Values("mimo-basic", "mimo-fused-qkv", "mimo-gate-bf16", "mimo-mxfp4", "mimo-odd",
+                                         "mimo-segmented", "mimo-sharded"),
                          test_name);
 INSTANTIATE_TEST_SUITE_P(MiniMaxM2, W8a8Golden, testing::Values("minimax-basic"), test_name);
 
