@@ -282,7 +282,7 @@ void add_comparison_options(CLI::App& app, EvalFlags& flags) {
 // Two pages: `more` shows the comparisons alone, the other one all but them.
 void show_page(CLI::App& app, bool more) {
   for (CLI::Option* option : app.get_options())
-    if ((option->get_group() == more_group) != more) option->group("");
+    if (!option->get_positional() && (option->get_group() == more_group) != more) option->group("");
   if (more) app.footer("Example: millrace eval --ppl book.txt --ctx 512 --stride 256");
   throw CLI::CallForHelp();
 }

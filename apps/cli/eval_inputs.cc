@@ -28,7 +28,7 @@ void require_shape(const SafetensorsFile& file, const TensorEntry& entry, const 
 }  // namespace
 
 void InputFlags::add_to(CLI::App& app, const std::string& group) {
-  app.add_option("--embeds", embeddings_file_, "a safetensors file: 'embeddings' instead of a prompt")
+  app.add_option("--embeds", embeddings_file_, "a safetensors file: embeddings (or a dump's embed_tokens) for a prompt")
       ->option_text("F")
       ->group(group);
   app.add_option("--mask", mask_file_,
@@ -59,10 +59,10 @@ void InputFlags::read(const Engine& engine, std::int64_t tokens) {
 void InputFlags::read_embeddings(const Engine& engine) {
   require(pad_left_ == 0, Errc::bad_argument, "--pad-left is for prompts, not for --embeds");
   const SafetensorsFile file(embeddings_file_);
-  const TensorEntry& entry = demand_tensor(file, "embeddings");
+  const TensorEntry& entry = demand_tensor(file, file.find("embed_tokens") != nullptr ? "embed_tokens" : "embeddings");
   const std::vector<std::int64_t> shape = core_shape(entry, 2);
   require(shape.size() == 2 && shape[1] == engine.config().hidden, Errc::bad_file,
-          "{}: embeddings has shape {}, expected [rows, {}]", file.path(), shape_text(entry.shape),
+          "{}: {} has shape {}, expected [rows, {}]", file.path(), entry.name, shape_text(entry.shape),
           engine.config().hidden);
   embeddings_ = read_floats(file, entry);
   rows_ = shape[0];

@@ -253,6 +253,32 @@ evaluating() {
   grep -aq 'everything else in bfloat16' d.safetensors || complain "note of w8a8-bf16"
   run 0 inspect -m d.safetensors
   grep -q logits out || complain "inspect does not list the tensors of a file"
+  run 0 eval --tokens 1,2,3,4 --out own.safetensors --trace 'layers.*'
+  run 0 eval --tokens 1,2,3,4 --out b.safetensors --trace 'layers.*' --force-experts a.safetensors
+  cmp -s own.safetensors b.safetensors || complain "eval with its own experts forced"
+  run 0 eval --embeds a.safetensors --trace all --out b.safetensors
+  run 0 eval --tokens 1,2,3,4 --out b.safetensors --pad-left 5 --attention 0 --logits 0,3
+  for name in '"attention_mask"' '"layers.0.self_attn.probs"' '"logits_rows"'; do
+    grep -aq "$name" b.safetensors || complain "$name is not in the dump"
+  done
+  run 0 eval --tokens 1,2,3,4 --labels tokens --expert-stats
+  grep -q '^loss [0-9.]* +/- [0-9.]*, perplexity [0-9.]* (3 tokens)$' out || complain "--labels: $(cat out)"
+  grep -q 'experts used, busiest' out || complain "--expert-stats: $(cat out)"
+  run 0 eval --tokens 1,2,3,4 --labels 1,-100,3,4 --expert-stats --json
+  json out "eval --labels"
+  printf '%s, a fox saw some grapes that hung too high for him.' "$prompt" >story
+  run 0 eval --ppl story --ctx 12
+  grep -q '^perplexity [0-9.]* +/- [0-9.]* ([0-9]* tokens, [0-9]* windows of 12, stride 6)$' out ||
+    complain "--ppl: $(cat out)"
+  run 0 eval --ppl story --json
+  json out "eval --ppl"
+  run 0 eval --help-more
+  grep -q -- --force-experts out || complain "--help-more: $(cat out)"
+  refused 2 "no prompt" eval --ppl story "$prompt"
+  refused 2 "no prompt" eval --embeds a.safetensors "$prompt" --out e.safetensors
+  refused 1 "as many" eval --tokens 1,2,3 --labels 1,2
+  refused 1 "expected [2, experts]" eval --tokens 1,2 --out e.safetensors --force-experts a.safetensors
+  refused 1 "expected [4, 4]" eval --tokens 1,2,3,4 --out e.safetensors --mask d.safetensors
   refused 1 "layers.0" eval "$prompt" --out e.safetensors --trace layer.0
   refused 1 "positions" eval --tokens 1,2,3 --positions 1,2 --out e.safetensors
   refused 1 "logits" eval --tokens 1,2,3 --logits 4 --out e.safetensors
