@@ -11,6 +11,7 @@
 #include "model/engine.h"
 #include "model/mtp_layer.h"
 #include "model/session.h"
+#include "tests/support/agreement.h"
 #include "tests/support/errors.h"
 #include "tests/support/paths.h"
 #include "tests/support/recorder.h"
@@ -37,35 +38,48 @@ void record_mtp(const Engine& engine, const test::Golden& golden, test::Recorder
     mtp_logits(engine, index, golden.tokens, golden.positions, hidden, &recorder);
 }
 
-struct Outcome {
-  std::size_t steps = 0;
-  double worst = 0, logits = 0;
-  std::string worst_step;
+// What all tests of this program found, printed at its end: checkpoint by checkpoint, step by step.
+class Agreed final : public testing::Environment {
+ public:
+  static test::Agreement& agreement() {
+    static test::Agreement found;
+    return found;
+  }
+  void TearDown() override { std::printf("%s", agreement().tables().c_str()); }
 };
+const testing::Environment* const agreed = testing::AddGlobalTestEnvironment(new Agreed);
 
-// One pass over the golden's tokens, each step within `bound` of its largest element, the same experts chosen.
-Outcome compare(const Engine& engine, const std::string& path, double bound) {
-  const test::Golden golden = test::read_golden(path);
+std::string golden_of(const std::string& folder, const std::string& name) {
+  return models + folder + "/golden/" + name + ".safetensors";
+}
+
+// One pass over the golden's tokens.
+test::Recorder record(const Engine& engine, const test::Golden& golden) {
   Session session(engine);
   test::Recorder recorder;
   session.forward(golden.tokens,
                   {.positions = golden.positions, .logits_rows = std::ssize(golden.tokens), .observer = &recorder});
   record_mtp(engine, golden, recorder);
-  Outcome outcome;
-  for (const auto& [name, rows] : golden.steps) {
-    const double error = test::relative_error(golden, name, recorder);
-    EXPECT_LE(error, name.ends_with("topk_ids") ? 0 : bound) << path << " " << name;
-    if (error >= outcome.worst) {
-      outcome.worst = error;
-      outcome.worst_step = name;
-    }
-    if (name == "logits") outcome.logits = error;
-    ++outcome.steps;
-  }
-  return outcome;
+  return recorder;
 }
 
-void expect_greedy_ids(const Engine& engine, const std::string& name) {
+// Each step within `bound` of its largest element, the same experts chosen. `title` is that of the table.
+void compare(const Engine& engine, const std::string& title, const std::string& folder, const std::string& name,
+             double bound) {
+  const test::Golden golden = test::read_golden(golden_of(folder, name));
+  const test::Recorder recorder = record(engine, golden);
+  bool same_experts = true;
+  for (const auto& [step, rows] : golden.steps) {
+    const double error = test::relative_error(golden, step, recorder);
+    const bool ids = step.ends_with("topk_ids");
+    EXPECT_LE(error, ids ? 0 : bound) << folder << " " << name << " " << step;
+    same_experts = same_experts && (!ids || error == 0);
+    if (!ids) Agreed::agreement().add(title, folder, step, error);
+  }
+  Agreed::agreement().add_equal(title, folder, "experts chosen", same_experts);
+}
+
+void expect_greedy_ids(const Engine& engine, const std::string& title, const std::string& name) {
   std::ifstream file(models + name + "/golden/greedy.json");
   const nlohmann::json greedy = nlohmann::json::parse(file);
   Session session(engine);
@@ -75,26 +89,23 @@ void expect_greedy_ids(const Engine& engine, const std::string& name) {
     ids.push_back(best_id(logits));
     logits = session.forward({&ids.back(), 1});
   }
-  EXPECT_EQ(ids, greedy["ids"].get<std::vector<std::int32_t>>()) << name;
-}
-
-void print(const std::string& name, const char* recipe, const Outcome& outcome) {
-  std::printf("%-16s %-5s %3zu steps, worst %.1e (%s), logits %.1e\n", name.c_str(), recipe, outcome.steps,
-              outcome.worst, outcome.worst_step.c_str(), outcome.logits);
+  const auto want = greedy["ids"].get<std::vector<std::int32_t>>();
+  EXPECT_EQ(ids, want) << name;
+  Agreed::agreement().add_equal(title, name, "greedy ids", ids == want);
 }
 
 class ModelGolden : public testing::TestWithParam<std::string> {};
 
 TEST_P(ModelGolden, F32) {
   const auto engine = open(GetParam(), Numerics::f32);
-  print(GetParam(), "f32", compare(*engine, models + GetParam() + "/golden/f32.safetensors", 1e-5));
-  expect_greedy_ids(*engine, GetParam());
+  compare(*engine, "f32", GetParam(), "f32", 1e-5);
+  expect_greedy_ids(*engine, "f32", GetParam());
 }
 
 TEST_P(ModelGolden, Hf) {
   const auto engine = open(GetParam(), Numerics::hf);
-  print(GetParam(), "hf", compare(*engine, models + GetParam() + "/golden/bf16.safetensors", 2e-2));
-  expect_greedy_ids(*engine, GetParam());
+  compare(*engine, "hf", GetParam(), "bf16", 2e-2);
+  expect_greedy_ids(*engine, "hf", GetParam());
 }
 
 std::string test_name(const testing::TestParamInfo<std::string>& chosen) {
@@ -115,8 +126,7 @@ INSTANTIATE_TEST_SUITE_P(MiniMaxM2, ModelGolden, testing::Values("minimax-basic"
 class W8a8Golden : public testing::TestWithParam<std::string> {};
 
 TEST_P(W8a8Golden, StableRows) {
-  const auto engine = open(GetParam(), Numerics::w8a8);
-  print(GetParam(), "w8a8", compare(*engine, models + GetParam() + "/golden/w8a8.safetensors", 1e-4));
+  compare(*open(GetParam(), Numerics::w8a8), "w8a8", GetParam(), "w8a8", 1e-4);
 }
 
 INSTANTIATE_TEST_SUITE_P(MiMoV2Flash, W8a8Golden,
@@ -134,12 +144,12 @@ TEST(ModelGoldenVariants, W8a8WithoutFp8WeightsIsRefused) {
 class BasicGolden : public testing::TestWithParam<std::string> {};
 
 TEST_P(BasicGolden, FarPositions) {
-  compare(*open(GetParam(), Numerics::f32), models + GetParam() + "/golden/positions.safetensors", 1e-5);
+  compare(*open(GetParam(), Numerics::f32), "f32 from 100000 on", GetParam(), "positions", 1e-5);
 }
 
 TEST_P(BasicGolden, CachedCalls) {
   const auto engine = open(GetParam(), Numerics::f32);
-  const test::Golden golden = test::read_golden(models + GetParam() + "/golden/chunked.safetensors");
+  const test::Golden golden = test::read_golden(golden_of(GetParam(), "chunked"));
   Session session(*engine);
   test::Recorder recorder;
   std::size_t done = 0;
@@ -151,10 +161,15 @@ TEST_P(BasicGolden, CachedCalls) {
   EXPECT_LE(test::relative_error(golden, "logits", recorder), 1e-5);
 }
 
+// A rounding around the quantized products could move a code and its row by a few per cent; on these rows none does.
+TEST_P(BasicGolden, W8a8AmongBf16) {
+  compare(*open(GetParam(), Numerics::w8a8_bf16), "w8a8-bf16", GetParam(), "w8a8-bf16", 5e-2);
+}
+
 INSTANTIATE_TEST_SUITE_P(Families, BasicGolden, testing::Values("mimo-basic", "minimax-basic"), test_name);
 
 TEST(ModelGoldenVariants, OneVisibleKeyLess) {
-  compare(*open("mimo-basic", Numerics::f32, 8), models + "mimo-basic/golden/window8.safetensors", 1e-5);
+  compare(*open("mimo-basic", Numerics::f32, 8), "f32, 8 keys", "mimo-basic", "window8", 1e-5);
 }
 
 }  // namespace
