@@ -191,6 +191,7 @@ const char* sign_of(ExpressionKind operation) {
 
 Value arithmetic(Heap& heap, ExpressionKind operation, const Value& a, const Value& b) {
   if (a.is(Kind::undefined)) fail_undefined(a);
+  if (operation == ExpressionKind::modulo && a.is(Kind::text)) return percent_format(heap, a, b);
   if (b.is(Kind::undefined)) fail_undefined(b);
   const bool data = a.data() || b.data();
   if (a.is_number() && b.is_number()) {
@@ -200,7 +201,6 @@ Value arithmetic(Heap& heap, ExpressionKind operation, const Value& a, const Val
   }
   if (operation == ExpressionKind::add) return sum(heap, a, b);
   if (operation == ExpressionKind::multiply) return product(heap, a, b);
-  if (operation == ExpressionKind::modulo && a.is(Kind::text)) return percent_format(heap, a, b);
   fail_operands(sign_of(operation), a, b);
 }
 

@@ -27,9 +27,10 @@ class PercentFormat {
         Heap::check_text(out.size());
       }
     }
-    const bool unused_allowed = values_.is(Kind::dict);
-    if (used_ < count_ && !unused_allowed && !by_name_)
-      throw Fault("not all arguments converted during string formatting");
+    // Python takes all of these for mappings, of which not every item need be used.
+    const bool is_mapping =
+        values_.is(Kind::dict) || values_.is(Kind::list) || values_.is(Kind::range) || values_.is(Kind::undefined);
+    if (used_ < count_ && !is_mapping) throw Fault("not all arguments converted during string formatting");
     return out;
   }
 
@@ -52,7 +53,6 @@ class PercentFormat {
     if (!values_.is(Kind::dict)) throw Fault("format requires a mapping");
     const Text key(format_.substr(at_ + 1, close - at_ - 1));
     at_ = close + 1;
-    by_name_ = true;
     const Value* found = values_.get<Dict>().find(heap_.text(key));
     if (found == nullptr) throw Fault("the format's key '" + to_utf8(key) + "' is not in the mapping");
     return *found;
@@ -156,7 +156,7 @@ class PercentFormat {
   Heap& heap_;
   TextView format_;
   const Value& values_;
-  bool is_tuple_ = false, by_name_ = false;
+  bool is_tuple_ = false;
   std::size_t count_ = 0, used_ = 0, at_ = 0;
 };
 

@@ -55,6 +55,12 @@ TEST(JinjaEval, ExpressionsMeanWhatTheyMeanInPython) {
     EXPECT_EQ(rendered(std::string("{{ ") + source + " }}"), expected) << source;
 }
 
+TEST(JinjaEval, WhatPercentLeavesUnused) {
+  EXPECT_EQ(rendered("{{ 'a' % [1] }}{{ '%s' % nothing }}{{ 'b' % {'k': 1} }}{{ '%(k)s' % {'k': 1} }}"), "ab1");
+  EXPECT_THAT(refusal("{{ 'a' % 1 }}"), HasSubstr("not all arguments"));
+  EXPECT_THAT(refusal("{{ 'a' % (1,) }}"), HasSubstr("not all arguments"));
+}
+
 TEST(JinjaEval, GeneratorsAreUsedUp) {
   EXPECT_EQ(rendered("{% set g = [1, 2] | map('string') %}{{ g | list }}{{ g | list }}"), "['1', '2'][]");
   EXPECT_EQ(rendered("{{ 'yes' if [] | select else 'no' }}"), "yes");
