@@ -166,16 +166,19 @@ TEST_P(Inputs, InactiveRowsChangeNoOther) {
   EXPECT_NE(got.back(), want.back());
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, Inputs, testing::Values("mimo-basic", "mimo-odd"), [](const auto& chosen) {
-  std::string name = chosen.param;
-  std::replace(name.begin(), name.end(), '-', '_');
-  return name;
-});
+INSTANTIATE_TEST_SUITE_P(Models, Inputs, testing::Values("mimo-basic", "mimo-odd", "minimax-basic"),
+                         [](const auto& chosen) {
+                           std::string name = chosen.param;
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
+
+class InputsGolden : public testing::TestWithParam<const char*> {};
 
 // The tokens of the f32 golden behind ten of padding: what Transformers computes for them alone.
-TEST(InputsGolden, LeftPadding) {
-  const auto engine = open("mimo-basic", Numerics::f32);
-  const test::Golden golden = test::read_golden(models + "mimo-basic/golden/f32.safetensors");
+TEST_P(InputsGolden, LeftPadding) {
+  const auto engine = open(GetParam(), Numerics::f32);
+  const test::Golden golden = test::read_golden(models + GetParam() + "/golden/f32.safetensors");
   Tokens tokens(10, 0), positions(10, 0);
   Flags keep(10, 0);
   tokens.insert(tokens.end(), golden.tokens.begin(), golden.tokens.end());
@@ -191,6 +194,9 @@ TEST(InputsGolden, LeftPadding) {
                            .inputs = {.padding = keep}});
   EXPECT_LE(test::relative_error(golden, "logits", recorder), 1e-5);
 }
+
+INSTANTIATE_TEST_SUITE_P(Models, InputsGolden, testing::Values("mimo-basic", "minimax-basic"),
+                         [](const auto& chosen) { return chosen.index == 0 ? "mimo" : "minimax"; });
 
 // The reference's choice of experts, replayed: nothing changes, and weights may be given or not.
 TEST(Replay, OwnExpertsChangeNothing) {
