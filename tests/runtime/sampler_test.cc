@@ -254,5 +254,16 @@ TEST(Sampler, ForbiddenIdsAndMasksHoldForOneStep) {
   EXPECT_THROW(sampler.sample(logits, {}, {.mask = &broken}), Error);
 }
 
+TEST(Sampler, FollowsTheRandomNumbersOfAnother) {
+  const std::vector<float> logits(50, 1.0f);
+  Sampler sampler({.seed = 3}, 50, 50), follower = sampler;
+  for (int i = 0; i < 20; ++i) {
+    follower.follow(sampler);
+    const std::int32_t guess = follower.sample(logits, {});
+    follower.sample(logits, {});
+    EXPECT_EQ(sampler.sample(logits, {}), guess);
+  }
+}
+
 }  // namespace
 }  // namespace millrace
