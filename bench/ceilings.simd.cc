@@ -7,8 +7,8 @@ std::int32_t read_stream(const std::byte* source, std::int64_t bytes) noexcept {
   for (std::int64_t i = 0; i < bytes; i += 256) {
     for (int line = 0; line < 4; ++line) {
       const std::byte* at = source + i + line * 64;
-      _mm_prefetch(reinterpret_cast<const char*>(at) + 8192, _MM_HINT_T1);
-      _mm_prefetch(reinterpret_cast<const char*>(at) + 1024, _MM_HINT_T0);
+      _mm_prefetch(reinterpret_cast<const char*>(at) + 16384, _MM_HINT_T1);
+      _mm_prefetch(reinterpret_cast<const char*>(at) + 2048, _MM_HINT_T0);
 #if defined(__AVX512F__)
       const __m512i value = _mm512_loadu_si512(at);
       acc[line] = _mm256_xor_si256(
