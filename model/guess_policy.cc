@@ -5,12 +5,12 @@
 namespace millrace {
 namespace {
 
-constexpr double share_lost = 0.01;       // of the time so far that may be lost to trials
+constexpr double share_lost = 0.005;      // of the time so far that may be lost to trials
 constexpr double passes_lost = 2;         // and so many passes' time at the start
 constexpr double passes_saved = 10;       // gains that count against later losses
 constexpr std::int64_t first_plain = 2;   // passes that tell what one without guesses takes
 constexpr std::int64_t plain_every = 64;  // passes with guesses, after which that is measured again
-constexpr std::int64_t first_pause = 16, longest_pause = 256;
+constexpr std::int64_t first_pause = 32, longest_pause = 512;
 constexpr double chance_before = 0.7;       // of a guess nothing is known of
 constexpr std::int64_t before_samples = 2;  // that this weighs as much as
 constexpr double seconds_before = 0.5;      // what a guess adds to a pass, of its time, before that is measured
