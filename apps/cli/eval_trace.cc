@@ -25,7 +25,6 @@ std::vector<RecordedValue> EvalTrace::finish(std::span<const std::int32_t> token
                                              std::span<const std::int32_t> positions) {
   std::vector<RecordedValue> traced(main_->values().begin(), main_->values().end());
   if (engine_.mtp_programs().empty()) return traced;  // then nothing need be kept for them
-  if (engine_.mtp_programs().empty()) return traced;
   const std::string& name = engine_.program().value(engine_.program().kept()[0]).name;
   const auto found = std::find_if(traced.begin(), traced.end(), [&](const RecordedValue& t) { return t.name == name; });
   RecordedValue hidden;

@@ -7,6 +7,7 @@
 #include <array>
 #include <cerrno>
 #include <clocale>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -58,8 +59,16 @@ class Editor final : public LineReader {
     el_set(editor_, EL_ADDFN, "millrace-interrupt", "ends the line as interrupted", on_interrupt);
     el_set(editor_, EL_ADDFN, "millrace-paste", "inserts a pasted text with its line ends", on_paste);
     for (const auto& [key, function] : keys) el_set(editor_, EL_BIND, key, function, nullptr);
+    // Pressed just after a line was read, when it is a signal again, Ctrl-C must not end the program without a word.
+    struct sigaction ignored {};
+    ignored.sa_handler = SIG_IGN;
+    sigemptyset(&ignored.sa_mask);
+    sigaction(SIGINT, &ignored, &previous_interrupt_);
   }
-  ~Editor() override { close(); }
+  ~Editor() override {
+    sigaction(SIGINT, &previous_interrupt_, nullptr);
+    close();
+  }
   Editor(const Editor&) = delete;
   Editor& operator=(const Editor&) = delete;
 
@@ -162,6 +171,7 @@ class Editor final : public LineReader {
     if (history_ != nullptr) history_end(history_);
   }
 
+  struct sigaction previous_interrupt_ {};
   EditLine* editor_ = nullptr;
   History* history_ = nullptr;
   bool brackets_pastes_ = false;

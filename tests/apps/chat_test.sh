@@ -196,6 +196,7 @@ at_a_terminal() {
     wait_for '> '
     printf '\003'
     wait_for 'Ctrl-C again'
+    wait_for '> '
     printf '\003'
     wait_for 'code 0'
   }
