@@ -9,7 +9,7 @@
 #include "runtime/float_mode.h"
 #include "tests/oracle/linear.h"
 #include "tests/support/random.h"
-#include "tests/support/run_op.h"
+#include "tests/support/run_linear.h"
 #include "tests/support/tiers.h"
 #include "tests/support/weights.h"
 
@@ -19,19 +19,8 @@ namespace {
 const std::vector<std::int64_t> ragged_inputs = {1, 7, 24, 40, 63, 64, 65, 127, 128, 129, 160, 168, 200, 4104};
 const std::vector<std::int64_t> row_counts = {2, 3, 4, 5, 7, 8, 16, 17, 33, 64};
 
-std::vector<float> run(Isa isa, const Linear& linear, const std::vector<float>& x, std::int64_t rows,
-                       std::int64_t outputs, int threads = 1) {
-  const test::WithIsa with(isa);
-  std::vector<float> y(static_cast<std::size_t>(rows * outputs), std::numeric_limits<float>::quiet_NaN());
-  test::run_op(linear, rows, {x.data()}, {y.data()}, threads);
-  return y;
-}
-
-LinearOptions computing(Compute compute) {
-  LinearOptions options;
-  options.compute = compute;
-  return options;
-}
+using test::computing;
+using test::run_linear;
 
 // Sixteen lanes of four accumulators: the longest chain has inputs/64 + 2 steps, then six sums.
 double tolerance(std::int64_t inputs, double unit = 0) {
@@ -55,10 +44,10 @@ TEST(Linear, MatchesTheOracle) {
     const Linear fp8_f32(w8.tensor(), computing(Compute::f32));
     const Linear f32(test::matrix(Dtype::f32, w.data(), outputs, inputs), computing(Compute::f32));
     for (Isa isa : test::present_tiers()) {
-      test::expect_close(run(isa, bf16, x, rows, outputs), want16, tolerance(inputs), "bf16");
-      test::expect_close(run(isa, fp8, x, rows, outputs), want8, tolerance(inputs), "fp8");
-      test::expect_close(run(isa, fp8_f32, x, rows, outputs), want8_f32, tolerance(inputs), "fp8 in fp32");
-      test::expect_close(run(isa, f32, x, rows, outputs), want32, tolerance(inputs), "fp32");
+      test::expect_close(run_linear(isa, bf16, x, rows, outputs), want16, tolerance(inputs), "bf16");
+      test::expect_close(run_linear(isa, fp8, x, rows, outputs), want8, tolerance(inputs), "fp8");
+      test::expect_close(run_linear(isa, fp8_f32, x, rows, outputs), want8_f32, tolerance(inputs), "fp8 in fp32");
+      test::expect_close(run_linear(isa, f32, x, rows, outputs), want32, tolerance(inputs), "fp32");
     }
   }
 }
@@ -72,7 +61,8 @@ TEST(Linear, Bf16WeightInFp32) {
   const Linear bf16(test::matrix(Dtype::bf16, w16.data(), outputs, inputs), computing(Compute::f32));
   const Linear f32(test::matrix(Dtype::f32, w.data(), outputs, inputs), computing(Compute::f32));
   for (Isa isa : test::present_tiers())
-    test::expect_same_bits(run(isa, bf16, x, rows, outputs), run(isa, f32, x, rows, outputs), name_of(isa).data());
+    test::expect_same_bits(run_linear(isa, bf16, x, rows, outputs), run_linear(isa, f32, x, rows, outputs),
+                           name_of(isa).data());
 }
 
 TEST(Linear, Fp8GivesTheBitsOfTheDequantizedWeight) {
@@ -84,9 +74,9 @@ TEST(Linear, Fp8GivesTheBitsOfTheDequantizedWeight) {
       const auto w16 = test::to_bf16(w8.values());
       const auto x = random.normals(rows * inputs);
       const Linear fp8(w8.tensor(), {}), bf16(test::matrix(Dtype::bf16, w16.data(), outputs, inputs), {});
-      const auto want = run(Isa::scalar, bf16, x, rows, outputs);
+      const auto want = run_linear(Isa::scalar, bf16, x, rows, outputs);
       for (Isa isa : test::present_tiers())
-        test::expect_same_bits(run(isa, fp8, x, rows, outputs, 3), want, name_of(isa).data());
+        test::expect_same_bits(run_linear(isa, fp8, x, rows, outputs, 3), want, name_of(isa).data());
     }
 }
 
@@ -100,11 +90,11 @@ TEST(Linear, Fp8WithMarkedSmallCodes) {
       for (std::uint8_t& code : w8.codes())
         if ((code & 0x78) == 0 && random.below(300) != 0) code |= 0x20;
       const auto x = random.normals(rows * inputs);
-      const auto want = run(Isa::scalar, Linear(w8.tensor(), {}), x, rows, outputs);
+      const auto want = run_linear(Isa::scalar, Linear(w8.tensor(), {}), x, rows, outputs);
       w8.mark_small_codes();
       const Linear marked(w8.tensor(), {});
       for (Isa isa : test::present_tiers())
-        test::expect_same_bits(run(isa, marked, x, rows, outputs, 3), want, name_of(isa).data());
+        test::expect_same_bits(run_linear(isa, marked, x, rows, outputs, 3), want, name_of(isa).data());
     }
 }
 
@@ -150,9 +140,9 @@ TEST(Linear, Fp8WithUnusualScales) {
       w8.scales()[1] = scale;
       const auto x = random.normals(rows * inputs);
       const Linear fp8(w8.tensor(), {});
-      const auto want = run(Isa::scalar, fp8, x, rows, outputs);
+      const auto want = run_linear(Isa::scalar, fp8, x, rows, outputs);
       for (Isa isa : test::present_tiers())
-        test::expect_same_bits(run(isa, fp8, x, rows, outputs), want, name_of(isa).data());
+        test::expect_same_bits(run_linear(isa, fp8, x, rows, outputs), want, name_of(isa).data());
     }
 }
 
@@ -166,14 +156,14 @@ TEST(Linear, Mxfp4GivesTheBitsOfTheDequantizedWeight) {
       const auto w16 = test::to_bf16(values);
       const auto x = random.normals(rows * inputs, least < 100 ? 1e-3f : 1);
       const auto want16 =
-          run(Isa::scalar, Linear(test::matrix(Dtype::bf16, w16.data(), outputs, inputs), {}), x, rows, outputs);
-      const auto want32 =
-          run(Isa::scalar, Linear(test::matrix(Dtype::f32, values.data(), outputs, inputs), computing(Compute::f32)), x,
-              rows, outputs);
+          run_linear(Isa::scalar, Linear(test::matrix(Dtype::bf16, w16.data(), outputs, inputs), {}), x, rows, outputs);
+      const auto want32 = run_linear(
+          Isa::scalar, Linear(test::matrix(Dtype::f32, values.data(), outputs, inputs), computing(Compute::f32)), x,
+          rows, outputs);
       const Linear bf16(w4.tensor(), {}), f32(w4.tensor(), computing(Compute::f32));
       for (Isa isa : test::present_tiers()) {
-        test::expect_same_bits(run(isa, bf16, x, rows, outputs, 3), want16, name_of(isa).data());
-        test::expect_same_bits(run(isa, f32, x, rows, outputs, 3), want32, name_of(isa).data());
+        test::expect_same_bits(run_linear(isa, bf16, x, rows, outputs, 3), want16, name_of(isa).data());
+        test::expect_same_bits(run_linear(isa, f32, x, rows, outputs, 3), want32, name_of(isa).data());
       }
     }
 }
@@ -184,13 +174,14 @@ void expect_single_rows(const Linear& linear, std::int64_t inputs, std::int64_t 
   const auto x = random.normals(row_counts.back() * inputs);
   std::vector<float> want;
   for (std::int64_t row = 0; row < row_counts.back(); ++row) {
-    const auto y = run(Isa::scalar, linear, {x.begin() + row * inputs, x.begin() + (row + 1) * inputs}, 1, outputs);
+    const auto y =
+        run_linear(Isa::scalar, linear, {x.begin() + row * inputs, x.begin() + (row + 1) * inputs}, 1, outputs);
     want.insert(want.end(), y.begin(), y.end());
   }
   for (std::int64_t rows : row_counts)
     for (Isa isa : test::present_tiers())
       for (int threads : {1, 3})
-        test::expect_same_bits(run(isa, linear, x, rows, outputs, threads),
+        test::expect_same_bits(run_linear(isa, linear, x, rows, outputs, threads),
                                std::span(want).first(static_cast<std::size_t>(rows * outputs)), name_of(isa).data());
 }
 
@@ -254,9 +245,9 @@ TEST(Linear, LongRows) {
   test::Fp8Weight w8(random, outputs, inputs);
   const auto x = random.normals(rows * inputs);
   const Linear fp8(w8.tensor(), {});
-  const auto want = run(Isa::scalar, fp8, x, rows, outputs);
+  const auto want = run_linear(Isa::scalar, fp8, x, rows, outputs);
   for (Isa isa : test::present_tiers())
-    test::expect_same_bits(run(isa, fp8, x, rows, outputs), want, name_of(isa).data());
+    test::expect_same_bits(run_linear(isa, fp8, x, rows, outputs), want, name_of(isa).data());
 }
 
 // Values whose products and sums are denormal: every tier flushes them alike.
@@ -268,9 +259,9 @@ TEST(Linear, DenormalsAreFlushedOnEveryTier) {
       const auto x = random.normals(rows * inputs, size), w = random.normals(outputs * inputs, 1e-20f);
       const auto w16 = test::to_bf16(w);
       const Linear bf16(test::matrix(Dtype::bf16, w16.data(), outputs, inputs), {});
-      const auto want = run(Isa::scalar, bf16, x, rows, outputs);
+      const auto want = run_linear(Isa::scalar, bf16, x, rows, outputs);
       for (Isa isa : test::present_tiers())
-        test::expect_same_bits(run(isa, bf16, x, rows, outputs), want, name_of(isa).data());
+        test::expect_same_bits(run_linear(isa, bf16, x, rows, outputs), want, name_of(isa).data());
     }
 }
 
@@ -286,7 +277,7 @@ TEST(Linear, SpecialRowsStayInTheirRow) {
     x[2 * 72 + 5] = nan;
     x[4 * 72 + 71] = inf;
     for (Isa isa : test::present_tiers()) {
-      const auto want = run(isa, linear, clean, rows, outputs), y = run(isa, linear, x, rows, outputs);
+      const auto want = run_linear(isa, linear, clean, rows, outputs), y = run_linear(isa, linear, x, rows, outputs);
       for (std::size_t i = 0; i < y.size(); ++i) {
         if (i / 20 == 2)
           EXPECT_TRUE(std::isnan(y[i]));
@@ -306,12 +297,12 @@ TEST(Linear, BiasScaleAndRounding) {
   const auto w16 = test::to_bf16(w);
   const auto bias = random.normals(outputs);
   const Tensor weight = test::matrix(Dtype::bf16, w16.data(), outputs, inputs);
-  const auto plain = run(Isa::scalar, Linear(weight, {}), x, rows, outputs);
+  const auto plain = run_linear(Isa::scalar, Linear(weight, {}), x, rows, outputs);
   LinearOptions options;
   options.bias = bias;
   options.scale = 0.707f;
   options.product = options.output = Rounding::bf16;
-  const auto y = run(Isa::scalar, Linear(weight, options), x, rows, outputs, 2);
+  const auto y = run_linear(Isa::scalar, Linear(weight, options), x, rows, outputs, 2);
   for (std::size_t i = 0; i < y.size(); ++i)
     EXPECT_EQ(y[i], round_to_bf16(0.707f * round_to_bf16(plain[i] + bias[i % 33])));
 }

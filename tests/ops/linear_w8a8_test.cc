@@ -13,7 +13,7 @@
 #include "tests/oracle/linear_w8a8.h"
 #include "tests/support/golden.h"
 #include "tests/support/random.h"
-#include "tests/support/run_op.h"
+#include "tests/support/run_linear.h"
 #include "tests/support/tiers.h"
 #include "tests/support/weights.h"
 
@@ -49,19 +49,8 @@ Quantized quantize(Isa isa, const std::vector<float>& x, std::int64_t inputs,
   return out;
 }
 
-std::vector<float> run(Isa isa, const Linear& linear, const std::vector<float>& x, std::int64_t rows,
-                       std::int64_t outputs, int threads = 1) {
-  const test::WithIsa with(isa);
-  std::vector<float> y(static_cast<std::size_t>(rows * outputs), nan);
-  test::run_op(linear, rows, {x.data()}, {y.data()}, threads);
-  return y;
-}
-
-LinearOptions computing(Compute compute) {
-  LinearOptions options;
-  options.compute = compute;
-  return options;
-}
+using test::computing;
+using test::run_linear;
 
 std::vector<test::Measured> oracle_of(const std::vector<float>& x, test::Fp8Weight& weight, std::int64_t inputs,
                                       bool power_of_two) {
@@ -123,7 +112,7 @@ TEST(LinearW8a8, MatchesTheOracle) {
       const double tolerance = (static_cast<double>(inputs) / 128 + 16) * test::f32_unit;
       const Linear linear(weight.tensor(), computing(compute));
       for (Isa isa : test::present_tiers())
-        test::expect_close(run(isa, linear, x, rows, outputs), want, tolerance, name_of(isa).data());
+        test::expect_close(run_linear(isa, linear, x, rows, outputs), want, tolerance, name_of(isa).data());
     }
 }
 
@@ -137,13 +126,14 @@ TEST(LinearW8a8, SameBitsForAnyRowsTiersAndThreads) {
       const auto x = awkward_rows(random, most, inputs);
       std::vector<float> want;
       for (std::int64_t row = 0; row < most; ++row) {
-        const auto y = run(Isa::scalar, linear, {x.begin() + row * inputs, x.begin() + (row + 1) * inputs}, 1, outputs);
+        const auto y =
+            run_linear(Isa::scalar, linear, {x.begin() + row * inputs, x.begin() + (row + 1) * inputs}, 1, outputs);
         want.insert(want.end(), y.begin(), y.end());
       }
       for (std::int64_t rows : {2, 5, 64, 65, 131})
         for (Isa isa : test::present_tiers())
           for (int threads : {1, 3})
-            test::expect_same_bits(run(isa, linear, x, rows, outputs, threads),
+            test::expect_same_bits(run_linear(isa, linear, x, rows, outputs, threads),
                                    std::span(want).first(static_cast<std::size_t>(rows * outputs)),
                                    name_of(isa).data());
     }
@@ -159,7 +149,7 @@ TEST(LinearW8a8, ChosenRowsAndOutputs) {
   Buffer scratch(linear_scratch_bytes(inputs), "scratch");
   std::vector<std::int32_t> chosen;
   for (std::int64_t i = 0; i < used; ++i) chosen.push_back(static_cast<std::int32_t>(random.below(rows)));
-  const auto all = run(Isa::scalar, Linear(weight.tensor(), computing(Compute::w8a8)), x, rows, outputs);
+  const auto all = run_linear(Isa::scalar, Linear(weight.tensor(), computing(Compute::w8a8)), x, rows, outputs);
   for (Isa isa : test::present_tiers()) {
     std::vector<QuantizedGroup> quantized(static_cast<std::size_t>(rows * quantized_groups(inputs)));
     quantize_rows_kernel.at(isa)(x.data(), rows, inputs, ActivationScale::f32, quantized.data());
@@ -195,7 +185,7 @@ TEST(LinearW8a8, SpecialRowsStayInTheirRow) {
     x[4 * 200 + 199] = -inf;
     x[5 * 200] = std::numeric_limits<float>::max();
     for (Isa isa : test::present_tiers()) {
-      const auto want = run(isa, linear, clean, rows, outputs), y = run(isa, linear, x, rows, outputs);
+      const auto want = run_linear(isa, linear, clean, rows, outputs), y = run_linear(isa, linear, x, rows, outputs);
       for (std::size_t i = 0; i < y.size(); ++i) {
         const std::size_t row = i / 20;
         if (row == 2 || row == 4) {
@@ -235,7 +225,7 @@ TEST(LinearW8a8, GoldenCodesAndScalesExactly) {
     for (std::size_t i = 0; i < codes.size(); ++i)
       ASSERT_EQ(std::bit_cast<std::uint32_t>(got.values[i]),
                 std::bit_cast<std::uint32_t>(e4m3_to_f32(static_cast<std::uint8_t>(codes[i]))));
-    const auto product = run(isa, linear, x, rows, outputs);
+    const auto product = run_linear(isa, linear, x, rows, outputs);
     for (std::size_t row = 0; row < 5; ++row) {
       double largest = 0, difference = 0;
       for (std::size_t i = row * 300; i < (row + 1) * 300; ++i) {
