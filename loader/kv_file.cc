@@ -6,17 +6,17 @@
 
 #include "loader/safetensors.h"
 #include "loader/safetensors_writer.h"
-#include "loader/sha256.h"
+#include "loader/xxhash.h"
 #include "runtime/error.h"
 
 namespace millrace {
 namespace {
 
-constexpr std::string_view format = "millrace-kv-1";
+constexpr std::string_view format = "millrace-kv-2";
 
 // The digest of everything a file says, the data following what is given here.
-Sha256 begin_digest(std::string_view fingerprint, std::string_view cached, std::string_view fixed) {
-  Sha256 digest;
+XxHash64 begin_digest(std::string_view fingerprint, std::string_view cached, std::string_view fixed) {
+  XxHash64 digest;
   for (std::string_view text : {format, fingerprint, cached, fixed}) {
     digest.add(text);
     digest.add(std::string_view("\0", 1));
@@ -169,8 +169,8 @@ class Reader {
       cache_.restore_rows(layer, cached_ - rows, rows, data.keys.data(), data.values.data());
     }
     const std::string found = digest_.hex();
-    require(found == metadata("sha256"), Errc::bad_file, "{}: damaged: its contents have SHA-256 {}, expected {}",
-            path(), found, metadata("sha256").substr(0, 64));
+    require(found == metadata("xxh64"), Errc::bad_file, "{}: damaged: its contents have the checksum {}, expected {}",
+            path(), found, metadata("xxh64").substr(0, 16));
     cache_.advance(cached_);
     return result;
   }
@@ -178,7 +178,7 @@ class Reader {
   SafetensorsFile file_;
   KvCache& cache_;
   std::string fingerprint_;
-  Sha256 digest_;
+  XxHash64 digest_;
   std::int64_t tokens_ = 0, cached_ = 0, fixed_ = 0;
   std::vector<std::int64_t> layer_rows_;
 };
@@ -194,13 +194,13 @@ void write_kv_file(const std::filesystem::path& path, std::string_view fingerpri
   for (int layer = 0; layer < static_cast<int>(cache.layers()); ++layer)
     layer_rows.push_back(held_rows(cache, layer).rows);
   const std::string cached_text = fmt::format("{}", cache.length()), fixed_text = fmt::format("{}", fixed);
-  Sha256 digest = begin_digest(fingerprint, cached_text, fixed_text);
+  XxHash64 digest = begin_digest(fingerprint, cached_text, fixed_text);
   for_all_data(tokens, positions, cache, [&](std::span<const std::byte> bytes) { digest.add(as_text(bytes)); });
   const SafetensorsMetadata metadata = {{"format", std::string(format)},
                                         {"fingerprint", std::string(fingerprint)},
                                         {"cached", cached_text},
                                         {"fixed", fixed_text},
-                                        {"sha256", digest.hex()}};
+                                        {"xxh64", digest.hex()}};
   SafetensorsWriter writer(path, metadata, headers_of(cache, std::ssize(tokens), layer_rows));
   for_all_data(tokens, positions, cache, [&](std::span<const std::byte> bytes) { writer.write(bytes); });
   writer.finish();

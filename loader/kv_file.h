@@ -4,7 +4,7 @@
 // "layers.N.keys", (kv_heads, rows, qk_dim), and "layers.N.values", (kv_heads, rows, v_dim), in the cache's dtype: the
 // last rows of those cached, all of them in layers without a window. Metadata: "format"; "fingerprint", what the cached
 // values depend on beside the tokens; "cached", the tokens that the cache covers; "fixed", the first tokens that say
-// too little to compute them again; "sha256" of these four, a zero byte after each, and of the data.
+// too little to compute them again; "xxh64" of these four, a zero byte after each, and of the data.
 #pragma once
 
 #include <cstdint>

@@ -69,11 +69,7 @@ Answer answer(Session& session, const ChatTemplate& chat_template, const AnswerR
           "the conversation has {} tokens, which leaves no room for an answer: the context holds {}", size,
           engine.context());
 
-  const auto held = session.tokens();
-  const auto shared = std::mismatch(held.begin(), held.end(), prompt.ids.begin(), prompt.ids.end());
-  // At least the last token is computed, for its logits.
-  const std::int64_t reused = std::min<std::int64_t>(shared.second - prompt.ids.begin(), size - 1);
-  session.truncate(reused);
+  const std::int64_t reused = session.keep_beginning_of(prompt.ids);
 
   Answer result;
   result.prompt_tokens = size;

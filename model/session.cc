@@ -50,6 +50,29 @@ void Session::truncate(std::int64_t length) {
   cut_cache(std::min(length, cache_.length()));
 }
 
+void Session::append(std::span<const std::int32_t> tokens) {
+  if (tokens.empty()) return;
+  check(tokens, std::ssize(tokens), {});
+  add_tokens(tokens, std::ssize(tokens), {});
+}
+
+std::int64_t Session::keep_beginning_of(std::span<const std::int32_t> prompt) {
+  const auto shared = std::mismatch(tokens_.begin(), tokens_.end(), prompt.begin(), prompt.end());
+  const std::int64_t kept = std::min(shared.second - prompt.begin(), std::ssize(prompt) - 1);
+  truncate(kept);
+  return kept;
+}
+
+void Session::add_tokens(std::span<const std::int32_t> tokens, std::int64_t rows,
+                         std::span<const std::int32_t> positions) {
+  std::int32_t next = positions_.empty() ? 0 : positions_.back() + 1;
+  const auto size = static_cast<std::size_t>(length() + rows);
+  tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
+  tokens_.resize(size, -1);
+  positions_.insert(positions_.end(), positions.begin(), positions.end());
+  while (positions_.size() < size) positions_.push_back(next++);
+}
+
 void Session::cut_cache(std::int64_t rows) noexcept {
   if (cache_.can_truncate(rows))
     cache_.truncate(rows);
@@ -136,11 +159,7 @@ void Session::begin(std::span<const std::int32_t> tokens, std::span<const std::i
   if (!call_->use_cache) cut_cache(0);
   if (cache_.length() > 0 && call_->rows > KvCache::ring_slack && cache_.has_rings()) call_->before = cache_.fork();
   logits_.resize(static_cast<std::size_t>(call_->logits_rows.count(call_->rows) * engine_.config().vocab));
-  std::int32_t next = positions_.empty() ? 0 : positions_.back() + 1;
-  tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
-  tokens_.resize(static_cast<std::size_t>(call_->held + call_->rows), -1);
-  positions_.insert(positions_.end(), positions.begin(), positions.end());
-  while (positions_.size() < tokens_.size()) positions_.push_back(next++);
+  add_tokens(tokens, call_->rows, positions);
 }
 
 void Session::commit() noexcept {

@@ -65,6 +65,12 @@ class Session {
   // What the last forward returned.
   std::span<const float> logits() const noexcept { return logits_; }
 
+  // Adds tokens for the next forward to compute before its own. Throws Error(bad_argument) as forward does.
+  void append(std::span<const std::int32_t> tokens);
+  // Forgets what does not begin `prompt`, which is not empty, and at least its last token, whose logits are wanted.
+  // Returns how many tokens stay.
+  std::int64_t keep_beginning_of(std::span<const std::int32_t> prompt);
+
   // Forgets the tokens from `length` on. Cheap for as many as KvCache::ring_slack last ones, or any number in a model
   // without sliding layers; else the next forward computes the kept ones again. Either way results are those of a
   // session that never held the others. Throws Error(bad_argument) unless 0 <= length <= length().
@@ -105,6 +111,8 @@ class Session {
 
   std::int64_t new_rows(std::span<const std::int32_t> tokens, const ForwardInputs& inputs) const;
   void check(std::span<const std::int32_t> tokens, std::int64_t rows, const ForwardOptions& options) const;
+  // Rows behind the others; those without a token are embeddings, those without a position count on.
+  void add_tokens(std::span<const std::int32_t> tokens, std::int64_t rows, std::span<const std::int32_t> positions);
   void reserve_tokens();
   void cut_cache(std::int64_t rows) noexcept;
 

@@ -16,6 +16,10 @@ Run declare_chat(CLI::App& app) {
   app.add_option("--load", flags->load, "go on with the conversation in this file")->option_text("F");
   app.add_option("--save", flags->save, "write it there after every answer; at the end the cache to F.kv")
       ->option_text("F");
+  app.add_option("--session", flags->session, "--load and --save in one: F need not exist yet")
+      ->option_text("F")
+      ->excludes("--load")
+      ->excludes("--save");
   app.add_option("-n,--max-tokens", flags->max_tokens, "most tokens of an answer; default: what the context holds")
       ->option_text("N")
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 40));

@@ -70,13 +70,14 @@ ChatProgram::ChatProgram(const Engine& engine, const ChatFlags& flags)
       template_(ChatTemplate::open(engine.checkpoint().path())),
       interactive_(isatty(STDIN_FILENO) != 0 && errors_are_terminal()),
       session_(engine),
-      file_(flags.save),
-      keeps_saving_(!flags.save.empty()) {
+      file_(flags.session.empty() ? flags.save : flags.session),
+      keeps_saving_(!file_.empty()) {
   if (!flags.thinking.empty()) request_.thinking = flags.thinking == "on";
   request_.generation.max_tokens = flags.max_tokens.value_or(engine.context());
   request_.generation.sampling = flags.sampling.options(engine);
   request_.generation.interrupted = Interrupt::requested;
   if (!flags.load.empty()) load_files(flags.load);
+  if (!flags.session.empty()) resume(flags.session);
   if (flags.system) conversation_.set_system(*flags.system);
 }
 
@@ -238,6 +239,15 @@ void ChatProgram::load_files(const std::string& path) {
   } catch (const Error& error) {
     print_note(fmt::format("{}. The conversation is computed again.\n", printable(error.what())));
   }
+}
+
+// --session: both files are written again at the end, so neither may be anything else.
+void ChatProgram::resume(const std::string& path) {
+  if (std::filesystem::exists(path))
+    conversation_ = Conversation::load(path);
+  else
+    conversation_.save(path);
+  if (std::filesystem::exists(cache_file(path))) session_.load(cache_file(path));
 }
 
 void ChatProgram::save_cache() const {

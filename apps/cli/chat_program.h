@@ -21,12 +21,13 @@ struct ChatFlags {
   std::optional<std::string> system;
   std::string thinking;                    // "on", "off" or nothing
   std::optional<std::int64_t> max_tokens;  // of one answer; none = as many as the context holds
-  std::string load, save;                  // files, or nothing; FILE.kv beside them is the session's cache
+  std::string load, save, session;         // files, or nothing; FILE.kv beside them is the session's cache
 };
 
 class ChatProgram {
  public:
-  // `engine` must outlive the program. Throws Error for a model without chat template, and what --load throws.
+  // `engine` must outlive the program. Throws Error for a model without chat template, and what --load and --session
+  // throw.
   ChatProgram(const Engine& engine, const ChatFlags& flags);
 
   // Returns the exit code. What fails at a terminal is shown and the conversation goes on; elsewhere it is thrown.
@@ -53,6 +54,7 @@ class ChatProgram {
   Next leave(const std::string&) { return Next::leave; }
 
   void load_files(const std::string& path);
+  void resume(const std::string& path);
   void save_cache() const;
   void greet() const;
   void show_note(const std::string& line) const;

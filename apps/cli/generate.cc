@@ -5,8 +5,10 @@
 #include <chrono>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "apps/cli/command.h"
+#include "apps/cli/session_file.h"
 #include "apps/common/input.h"
 #include "apps/common/interrupt.h"
 #include "apps/common/json_text.h"
@@ -29,6 +31,8 @@ struct GenerateFlags {
   SamplingFlags sampling;
   std::string mtp = "auto";
   bool json = false, stats = false, render_only = false, no_cache = false;
+  std::string session;  // a file, or nothing
+  bool append = false, keep_session = false;
 };
 
 // "auto", "off" or a number.
@@ -51,7 +55,8 @@ double per_second(double count, double seconds) {
 
 struct Report {
   const Engine& engine;
-  const std::vector<std::int32_t>& prompt;
+  const std::vector<std::int32_t>& prompt;  // without what a session file held
+  std::int64_t kept;                        // tokens it held
   const GenerateResult& result;
   std::uint64_t seed;
   double load_seconds;
@@ -97,6 +102,7 @@ std::string speculation_line(const Report& report) {
 std::string json_report(const Report& report) {
   const GenerateTimings& timings = report.result.timings;
   return json_text({{"model", model_name(report.engine)},
+                    {"kept_tokens", report.kept},
                     {"prompt_ids", report.prompt},
                     {"ids", report.result.ids},
                     {"text", report.result.text},
@@ -117,13 +123,14 @@ std::string stats_report(const Report& report) {
   getrusage(RUSAGE_SELF, &usage);
   return fmt::format(
       "load       {:.2f} s\n"
-      "prompt     {} tokens in {:.2f} s, {:.1f} tokens/s\n"
+      "prompt     {}{} tokens in {:.2f} s, {:.1f} tokens/s\n"
       "generated  {} tokens in {:.2f} s, {:.1f} tokens/s, finished by {}\n"
       "{}"
       "memory     {} at most\n"
       "machine    {} threads, tier {}, seed {}\n",
-      report.load_seconds, report.prompt.size(), timings.prompt_seconds, report.prompt_rate(), report.result.ids.size(),
-      timings.generate_seconds, report.rate(), name_of(report.result.finish_reason), speculation_line(report),
+      report.load_seconds, report.kept > 0 ? fmt::format("{} tokens kept, ", report.kept) : "", report.prompt.size(),
+      timings.prompt_seconds, report.prompt_rate(), report.result.ids.size(), timings.generate_seconds, report.rate(),
+      name_of(report.result.finish_reason), speculation_line(report),
       bytes_text(static_cast<double>(usage.ru_maxrss) * 1024), report.engine.parallel().threads(),
       name_of(active_isa()), report.seed);
 }
@@ -139,6 +146,34 @@ int render_prompt(const GenerateFlags& flags) {
   return EXIT_SUCCESS;
 }
 
+// The tokens to compute.
+std::vector<std::int32_t> read_prompt(const GenerateFlags& flags, const Engine& engine,
+                                      std::optional<SessionFile>& file) {
+  const bool goes_on = file && file->restored() && !flags.prompt.given();
+  const std::vector<std::int32_t> prompt =
+      goes_on ? std::vector<std::int32_t>() : flags.prompt.read(engine, !(flags.append && file->restored()));
+  return file ? file->begin(prompt, flags.append) : prompt;
+}
+
+// Without tokens to draw a session still takes the prompt, to be kept.
+GenerateResult compute(Session& session, const std::vector<std::int32_t>& prompt, const GenerateFlags& flags,
+                       const std::function<bool(std::string_view)>& on_text) {
+  if (flags.session.empty() || flags.generation.max_tokens > 0)
+    return generate(session, prompt, flags.generation, on_text);
+  const auto start = std::chrono::steady_clock::now();
+  GenerateResult result;
+  try {
+    session.forward(prompt, {.logits_rows = LogitsRows::none(), .progress = [](std::int64_t) {
+                               require(!Interrupt::requested(), Errc::cancelled, "interrupted");
+                             }});
+  } catch (const Error& error) {
+    if (error.code() != Errc::cancelled) throw;
+    result.finish_reason = FinishReason::interrupted;
+  }
+  result.timings.prompt_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return result;
+}
+
 int generate_text(GenerateFlags& flags) {
   const auto start = std::chrono::steady_clock::now();
   read_mtp(flags);
@@ -146,24 +181,29 @@ int generate_text(GenerateFlags& flags) {
   require(flags.generation.guesses <= engine->mtp_layers_in_files(), Errc::bad_argument,
           "--mtp {}: {} holds {} prediction layers", flags.mtp, model_name(*engine), engine->mtp_layers_in_files());
   const double load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  const std::vector<std::int32_t> prompt = flags.prompt.read(*engine);
   flags.generation.sampling = flags.sampling.options(*engine);
   flags.generation.use_cache = !flags.no_cache;
 
   Session session(*engine);
+  std::optional<SessionFile> file;
+  if (!flags.session.empty()) file.emplace(flags.session, session);
+  const std::vector<std::int32_t> prompt = read_prompt(flags, *engine, file);
   const Interrupt interrupt;
   flags.generation.interrupted = Interrupt::requested;
   const bool stream = !flags.json;
-  const GenerateResult result = generate(session, prompt, flags.generation, [stream](std::string_view text) {
+  const GenerateResult result = compute(session, prompt, flags, [stream](std::string_view text) {
     if (stream) write_output(text);
     return true;
   });
 
-  const Report report{*engine, prompt, result, flags.generation.sampling.seed, load_seconds};
+  const Report report{*engine, prompt, file ? file->kept() : 0, result, flags.generation.sampling.seed, load_seconds};
   if (flags.json) write_output(json_report(report));
   if (stream && !engine->has_tokenizer()) write_output(fmt::format("{}", fmt::join(result.ids, " ")));
   if (stream && output_is_terminal()) write_output("\n");
   if (flags.stats) print_note(stats_report(report));
+  // An interrupted prompt leaves nothing worth keeping.
+  const bool computed = !result.ids.empty() || result.finish_reason != FinishReason::interrupted;
+  if (file && computed && !flags.keep_session) file->save(result);
   return result.finish_reason == FinishReason::interrupted ? Interrupt::exit_code : EXIT_SUCCESS;
 }
 
@@ -187,8 +227,19 @@ Run declare_generate(CLI::App& app) {
   app.add_option("--mtp", flags->mtp, "tokens guessed per pass: auto (default), off, 1, 2 or 3; same results")
       ->option_text("HOW")
       ->check(check_mtp);
+  CLI::Option* session =
+      app.add_option("--session", flags->session, "go on with what this file holds of the text; at the end write it")
+          ->option_text("F");
+  app.add_flag("--append", flags->append, "the prompt follows the session instead of being the whole text")
+      ->option_text(" ")
+      ->needs(session);
+  app.add_flag("--keep-session", flags->keep_session, "leave the session's file as it is")
+      ->option_text(" ")
+      ->needs(session);
   app.add_flag("--ignore-eos", flags->generation.ignore_eos, "go on after the model's stop tokens");
-  app.add_flag("--no-cache", flags->no_cache, "compute all tokens again at every step; for comparison");
+  app.add_flag("--no-cache", flags->no_cache, "compute all tokens again at every step; for comparison")
+      ->option_text(" ")
+      ->excludes(session);
   app.add_flag("--json", flags->json, "print one JSON object instead of the text");
   app.add_flag("--stats", flags->stats, "speed and memory, on standard error");
   flags->sampling.add_to(app);

@@ -118,7 +118,7 @@ bool PromptFlags::given() const {
   return std::any_of(sources_.begin(), sources_.end(), [](const CLI::Option* option) { return option->count() > 0; });
 }
 
-std::vector<std::int32_t> PromptFlags::read(const Engine& engine) const {
+std::vector<std::int32_t> PromptFlags::read(const Engine& engine, bool begins) const {
   const auto given = [this](std::size_t index) { return sources_[index]->count() > 0; };
   std::vector<std::int32_t> ids;
   if (given(3)) {
@@ -126,7 +126,7 @@ std::vector<std::int32_t> PromptFlags::read(const Engine& engine) const {
   } else if (given(4)) {
     ids = parse_ids(read_input(tokens_file_), tokens_file_);
   } else if (given(0) || given(1) || given(2)) {
-    ids = engine.tokenizer().encode(given(2) ? read_input(file_) : text_, {.add_special_tokens = true});
+    ids = engine.tokenizer().encode(given(2) ? read_input(file_) : text_, {.add_special_tokens = begins});
   } else if (has_messages()) {
     ids = render_messages(engine.checkpoint().path()).encode(engine.tokenizer());
   } else {

@@ -37,9 +37,9 @@ class PromptFlags {
   // Whether any of them was given.
   bool given() const;
 
-  // The prompt as ids. Throws CLI::ValidationError if none was given, Error if it cannot be read, needs a tokenizer
-  // that the folder lacks, or is empty.
-  std::vector<std::int32_t> read(const Engine& engine) const;
+  // The prompt as ids; one that `begins` a text gets the special tokens that belong there. Throws CLI::ValidationError
+  // if none was given, Error if it cannot be read, needs a tokenizer that the folder lacks, or is empty.
+  std::vector<std::int32_t> read(const Engine& engine, bool begins = true) const;
 
   // Whether --messages was given, and the conversation it names as the template of the model in `folder` renders it.
   bool has_messages() const;

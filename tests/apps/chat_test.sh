@@ -103,6 +103,28 @@ $(cat out)" "$both" "a conversation in two parts"
   grep -q '^millrace: error: no/such/file' err || complain "a file that cannot be written: $(cat err)"
 }
 
+session() {
+  pipe 0 'Good morrow!\nWhat news?\n' -n 12
+  local both
+  both=$(cat out)
+  pipe 0 'Good morrow!\n' -n 12 --session s.json
+  local first
+  first=$(cat out)
+  pipe 0 '/stats\nWhat news?\n/stats\n' -n 12 --session s.json
+  same "$first
+$(cat out)" "$both" "a conversation kept in a session"
+  grep -q '[1-9][0-9]* kept from before' err || complain "the session's cache is not used: $(cat err)"
+  echo broken >s.json.kv
+  pipe 1 'Hi\n' --session s.json
+  grep -q '^millrace: error: s.json.kv: ' err || complain "a broken cache of a session: $(cat err)"
+  same "$(cat s.json.kv)" broken "a refused file after the refusal"
+  echo foreign >foreign
+  pipe 1 'Hi\n' --session foreign
+  same "$(cat foreign)" foreign "a foreign file after the refusal"
+  pipe 1 'Hi\n' --session no/such/file
+  pipe 2 'Hi\n' --session s.json --load s.json
+}
+
 interrupted_pipe() {
   mkfifo keys
   env --default-signal=INT "$millrace" chat -m "$model" --temperature 0 --ctx 2048 <keys >out 2>err &
@@ -206,6 +228,7 @@ at_a_terminal() {
 piped
 failing
 saving
+session
 interrupted_pipe
 at_a_terminal
 if [ "$failures" != 0 ]; then

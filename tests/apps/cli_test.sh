@@ -56,10 +56,61 @@ help_and_version() {
   grep -q generate out || complain "no subcommand shows no help"
   for subcommand in "" generate chat eval tokenize detokenize inspect; do
     run 0 $subcommand --help
-    [ "$(wc -l <out)" -le 40 ] || complain "help of '$subcommand' has $(wc -l <out) lines"
+    [ "$(wc -l <out)" -le 44 ] || complain "help of '$subcommand' has $(wc -l <out) lines"
     [ "$(wc -L <out)" -le 100 ] || complain "help of '$subcommand' has lines of $(wc -L <out) columns"
     [ -z "$subcommand" ] || grep -q '^Example: millrace' out || complain "help of $subcommand has no example"
   done
+}
+
+session_file() {
+  local whole first second kept
+  run 0 generate "$prompt" --temperature 0 -n 20
+  whole=$(cat out)
+  run 0 generate "$prompt" --temperature 0 -n 8 --session s.kv
+  first=$(cat out)
+  run 0 generate --temperature 0 -n 12 --session s.kv --stats
+  same "$first$(cat out)" "$whole" "a text in two parts"
+  grep -q '^prompt *[0-9]* tokens kept, 1 tokens' err || complain "nothing was kept: $(cat err)"
+  # The whole text with something behind it, and that alone.
+  run 0 generate "$prompt$whole And" --temperature 0 -n 8
+  second=$(cat out)
+  run 0 generate "$prompt$whole And" --temperature 0 -n 8 --session s.kv --keep-session --json
+  kept=$(sed 's/.*"kept_tokens":\([0-9]*\).*/\1/' out)
+  [ "$kept" -gt 10 ] || complain "the beginning that both share is computed again: $kept tokens kept"
+  run 0 generate --prompt " And" --append --temperature 0 -n 8 --session s.kv
+  same "$(cat out)" "$second" "a prompt behind the session"
+  # A prompt to be kept, without a word of the model.
+  run 0 generate "$prompt" -n 0 --session p.kv
+  [ ! -s out ] || complain "-n 0 prints something"
+  run 0 generate --temperature 0 -n 20 --session p.kv
+  same "$(cat out)" "$whole" "a prompt computed before"
+  session_refusals
+}
+
+# What is refused stays as it is.
+session_refusals() {
+  cp s.kv before.kv
+  refused 1 "holds" generate "Another text" --session s.kv
+  refused 1 "numerics" generate --session s.kv --numerics f32
+  refused 1 "context" generate --session s.kv --ctx 5
+  (
+    ulimit -f 8
+    failures=0
+    refused 1 "s.kv: cannot be written" generate --session s.kv -n 0
+    exit "$failures"
+  ) || complain "a full disk"
+  cmp -s s.kv before.kv || complain "a session's file has changed"
+  rm -f s.kv.*
+  head -c 3000 before.kv >damaged.kv
+  refused 1 "damaged.kv" generate --session damaged.kv
+  same "$(wc -c <damaged.kv)" 3000 "the size of a damaged file"
+  echo "Dear diary" >foreign.txt
+  refused 1 "foreign.txt" generate --session foreign.txt
+  same "$(cat foreign.txt)" "Dear diary" "a foreign file"
+  refused 1 "no/such/s.kv" generate "$prompt" --session no/such/s.kv
+  refused 2 "no prompt" generate --session new.kv
+  refused 2 "append" generate "$prompt" --append
+  refused 2 "session" generate "$prompt" --no-cache --session s.kv
 }
 
 wrong_use() {
@@ -375,6 +426,7 @@ help_and_version
 wrong_use
 tokenizing
 generating
+session_file
 ending
 speculating
 closed_output

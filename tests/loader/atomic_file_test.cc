@@ -1,6 +1,10 @@
 #include "loader/atomic_file.h"
 
 #include <gmock/gmock.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "loader/text_file.h"
 #include "tests/support/errors.h"
@@ -38,6 +42,68 @@ TEST(AtomicFile, FailuresNameTheFile) {
   EXPECT_THAT(test::error_of(Errc::io, [&] { AtomicFile file(folder.path() / "none" / "a"); }), HasSubstr("none/a"));
   AtomicFile file(folder.path());
   EXPECT_THAT(test::error_of(Errc::io, [&] { file.finish(); }), HasSubstr("name"));
+}
+
+// What a full disk is to a writer, for the time it lives: files that may not grow.
+class FileLimit {
+ public:
+  explicit FileLimit(rlim_t bytes) : handler_(signal(SIGXFSZ, SIG_IGN)) {
+    getrlimit(RLIMIT_FSIZE, &before_);
+    const rlimit limit{.rlim_cur = bytes, .rlim_max = before_.rlim_max};
+    setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  ~FileLimit() {
+    setrlimit(RLIMIT_FSIZE, &before_);
+    signal(SIGXFSZ, handler_);
+  }
+
+ private:
+  rlimit before_{};
+  void (*handler_)(int);
+};
+
+TEST(AtomicFile, AWriteThatFailsLeavesTheOldFile) {
+  const test::TempFolder folder;
+  const auto path = folder.write("a", "old");
+  {
+    const FileLimit limit(1000);
+    const std::string data(600, 'n');
+    EXPECT_THAT(test::error_of(Errc::io,
+                               [&] {
+                                 AtomicFile file(path);
+                                 for (int i = 0; i < 2; ++i) file.write(bytes(data));
+                                 file.finish();
+                               }),
+                testing::AllOf(HasSubstr("/a: cannot be written: "), HasSubstr("File too large")));
+  }
+  EXPECT_EQ(read_text_file(path, 100), "old");
+  EXPECT_EQ(folder.entries(), 1);
+}
+
+// Writes the file again and again, each time with another letter throughout, until it is killed.
+[[noreturn]] void write_for_ever(const std::filesystem::path& path, std::size_t size) {
+  for (char letter = 'a';; letter = letter == 'z' ? 'a' : static_cast<char>(letter + 1)) {
+    const std::string part(size / 8, letter);
+    AtomicFile file(path);
+    for (int i = 0; i < 8; ++i) file.write(bytes(part));
+    file.finish();
+  }
+}
+
+TEST(AtomicFile, AWriterThatIsKilledLeavesOneWholeFile) {
+  constexpr std::size_t size = 1 << 18;
+  const test::TempFolder folder;
+  const auto path = folder.write("a", std::string(size, 'A'));
+  for (useconds_t delay = 300; delay < 60000; delay = delay * 3 / 2) {
+    const pid_t child = fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) write_for_ever(path, size);
+    usleep(delay);
+    kill(child, SIGKILL);
+    waitpid(child, nullptr, 0);
+    const std::string text = read_text_file(path, 2 * size);
+    EXPECT_EQ(text, std::string(size, text[0])) << "killed after " << delay << " us";
+  }
 }
 
 }  // namespace

@@ -154,7 +154,7 @@ TEST_F(KvFile, SaysWhatIsWrong) {
   const KvCache cache = filled(Dtype::bf16, 30);
   write(cache, 30);
   rewrite({{"format", "millrace-kv-9"}});
-  EXPECT_THAT(error(), HasSubstr("format \"millrace-kv-9\", expected \"millrace-kv-1\""));
+  EXPECT_THAT(error(), HasSubstr("format \"millrace-kv-9\", expected \"millrace-kv-2\""));
   write(cache, 30);
   rewrite({{"fingerprint", "beef"}});
   EXPECT_THAT(error(), HasSubstr(std::string("fingerprint beef, expected ") + fingerprint));
@@ -170,7 +170,7 @@ TEST_F(KvFile, SaysWhatIsWrong) {
   rewrite({{"fixed", "31"}});
   EXPECT_THAT(error(), HasSubstr("31 fixed tokens of 30"));
   write(cache, 30);
-  rewrite({{"sha256", "abc"}});
+  rewrite({{"xxh64", "abc"}});
   EXPECT_THAT(error(), HasSubstr("expected abc"));
   write(cache, 30);
   EXPECT_THAT(error(Errc::bad_file, Dtype::f32), HasSubstr("\"layers.0.keys\" is BF16 [2, 30, 6], expected F32"));

@@ -61,6 +61,34 @@ TEST_P(SessionTest, RejectedRowsLeaveNoTraceHoweverOften) {
   }
 }
 
+TEST_P(SessionTest, AppendedTokensAreComputedBeforeTheNext) {
+  const auto engine = open_engine({.chunk = 16});
+  Random random(6);
+  const Tokens held = random_tokens(random, *engine, 20), added = random_tokens(random, *engine, 30);
+  const Tokens next = random_tokens(random, *engine, 3);
+  Session session(*engine);
+  session.append(held);
+  session.append({});
+  session.append(added);
+  EXPECT_EQ(session.cache().length(), 0);
+  expect_same_bits(logits_of(session, next), fresh_logits(*engine, joined(held, added), next), "after appended ones");
+  EXPECT_EQ(session.length(), 53);
+  EXPECT_THAT(error_of(Errc::bad_argument, [&] { session.append(Tokens{-1}); }), HasSubstr("token id -1"));
+  EXPECT_EQ(session.length(), 53);
+}
+
+TEST_P(SessionTest, KeepsWhatBeginsAPrompt) {
+  const auto engine = open_engine();
+  Session session(*engine);
+  session.append(Tokens{1, 2, 3, 4});
+  EXPECT_EQ(session.keep_beginning_of(Tokens{1, 2, 3, 4, 5}), 4);
+  EXPECT_EQ(session.keep_beginning_of(Tokens{1, 2, 3, 4}), 3);
+  EXPECT_EQ(session.keep_beginning_of(Tokens{1, 2, 9, 9, 9}), 2);
+  EXPECT_THAT(session.tokens(), testing::ElementsAre(1, 2));
+  EXPECT_EQ(session.keep_beginning_of(Tokens{1}), 0);
+  EXPECT_EQ(session.keep_beginning_of(Tokens{7, 8}), 0);
+}
+
 TEST_P(SessionTest, PositionsGoOnFromTheKeptTokens) {
   const auto engine = open_engine();
   const Tokens tokens = {1, 2, 3, 4, 5};
