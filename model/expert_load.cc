@@ -7,15 +7,12 @@
 #include "runtime/run_inputs.h"
 
 namespace millrace {
-namespace {
 
-bool is_inactive(const Batch& batch, std::int64_t row) {
+bool is_inactive_row(const Batch& batch, std::int64_t row) noexcept {
   const Batch::Run* run = batch.run_of(row);
   return run != nullptr && run->inputs != nullptr && run->inputs->inactive != nullptr &&
          run->inputs->inactive[row - run->begin] != 0;
 }
-
-}  // namespace
 
 ExpertLoad::ExpertLoad(const ModelConfig& config) {
   for (int layer = 0; layer < static_cast<int>(config.layers.size()); ++layer)
@@ -32,7 +29,7 @@ void ExpertLoad::after(const Program& program, const Step& step, const StepConte
   std::vector<std::int64_t>& counts = counts_[layer->second];
   const std::int64_t top_k = value.row_elements();
   for (std::int64_t row = 0; row < context.rows; ++row) {
-    if (is_inactive(context.batch, row)) continue;
+    if (is_inactive_row(context.batch, row)) continue;
     for (std::int64_t i = row * top_k; i < (row + 1) * top_k; ++i)
       ++counts[static_cast<std::size_t>(context.output<std::int32_t>(0)[i])];
   }

@@ -10,6 +10,9 @@
 
 namespace millrace {
 
+// Whether the run of that row marks it inactive: it gets no expert.
+bool is_inactive_row(const Batch& batch, std::int64_t row) noexcept;
+
 class ExpertLoad final : public Observer {
  public:
   explicit ExpertLoad(const ModelConfig& config);
