@@ -40,18 +40,13 @@ void for_rows(const Parallel* parallel, std::int64_t rows, Body&& body) {
     body(std::int64_t{0}, rows);
 }
 
-// Rows [begin, begin + rows) of a tensor with that many bytes in a row, as an entry of the same file.
-TensorEntry rows_of(const TensorEntry& entry, std::int64_t row_bytes, std::int64_t begin, std::int64_t rows) {
-  TensorEntry part;
-  part.name = entry.name;
-  part.offset = entry.offset + static_cast<std::uint64_t>(begin * row_bytes);
-  part.bytes = static_cast<std::uint64_t>(rows * row_bytes);
-  return part;
+// Where the data of a run begin in the tensor.
+std::uint64_t run_begin(const StoredLinear& stored, std::int64_t run) noexcept {
+  return static_cast<std::uint64_t>((stored.rows.first + run * stored.rows.stride) * stored.row_bytes());
 }
 
-TensorEntry run_entry(const StoredLinear& stored, std::int64_t run) {
-  return rows_of(*stored.weight.entry, stored.row_bytes(), stored.rows.first + run * stored.rows.stride,
-                 stored.rows.rows);
+std::uint64_t run_bytes(const StoredLinear& stored) noexcept {
+  return static_cast<std::uint64_t>(stored.rows.rows * stored.row_bytes());
 }
 
 // Bytes of LoadedLinear::memory and ::scales.
@@ -64,46 +59,45 @@ std::uint64_t memory_bytes(const StoredLinear& stored, const WeightOptions& opti
   return static_cast<std::uint64_t>(stored.out * loaded_row_bytes(stored, form));
 }
 
+// One of the matrices of a transposed tensor.
+std::uint64_t matrix_bytes(const StoredLinear& stored) noexcept {
+  return static_cast<std::uint64_t>(stored.in * stored.pitch * size_of(stored.weight.entry->dtype));
+}
+
 // Of the marks of small codes, which lie behind the scales.
 std::uint64_t mark_bytes(const StoredLinear& stored) noexcept {
   return static_cast<std::uint64_t>(stored.out * ((stored.grid.columns + 7) / 8));
 }
 
-std::uint64_t memory_of_scales(const StoredLinear& stored, Form form) noexcept {
-  if (!stored.scale || form != Form::as_stored) return 0;
-  if (stored.is_mxfp4()) return stored.scale_bytes();
-  return static_cast<std::uint64_t>(stored.grid.rows * stored.grid.columns) * sizeof(float) + mark_bytes(stored);
-}
-
-Buffer read_exponents(const StoredLinear& stored) {
-  const TensorEntry& entry = *stored.scale.entry;
-  Buffer memory(static_cast<std::size_t>(entry.bytes), "exponents");
-  stored.scale.file->read_into(entry, {memory.data(), memory.bytes()});
+void read_exponents(const StoredLinear& stored, const ByteSource& source, std::span<std::byte> memory) {
+  source.copy(stored.scale, 0, memory);
   const auto* exponents = reinterpret_cast<const std::uint8_t*>(memory.data());
-  const std::int64_t bad = find_bad_exponent({exponents, memory.bytes()}), columns = stored.in / mxfp4_block;
+  const std::int64_t bad = find_bad_exponent({exponents, memory.size()}), columns = stored.in / mxfp4_block;
   if (bad >= 0)
     fail(Errc::bad_file, "{}: the exponent at row {}, column {} is {}; 252 is the largest that keeps MXFP4 finite",
          title_of(stored.scale), bad / columns, bad % columns, exponents[bad]);
-  return memory;
 }
 
-// With room for the marks behind them.
-Buffer read_scales(const StoredLinear& stored) {
-  const TensorEntry& entry = *stored.scale.entry;
+// The scales of one segment.
+TensorRange scale_range(const StoredLinear& stored, std::int64_t segment) noexcept {
   const ScaleGrid& grid = stored.grid;
-  const std::int64_t per_segment = grid.rows_per_segment(), row_bytes = grid.columns * size_of(entry.dtype);
-  const std::size_t scale_bytes = static_cast<std::size_t>(grid.rows * grid.columns) * sizeof(float);
-  Buffer memory(scale_bytes + static_cast<std::size_t>(mark_bytes(stored)), "block scales");
+  const std::int64_t row_bytes = grid.columns * size_of(stored.scale.entry->dtype);
+  return {stored.scale, static_cast<std::uint64_t>((grid.first_row + segment * grid.stride) * row_bytes),
+          static_cast<std::uint64_t>(grid.rows_per_segment() * row_bytes)};
+}
+
+void read_scales(const StoredLinear& stored, const ByteSource& source, std::span<std::byte> memory) {
+  const ScaleGrid& grid = stored.grid;
+  const std::int64_t per_segment = grid.rows_per_segment();
   auto* scales = reinterpret_cast<float*>(memory.data());
   for (std::int64_t segment = 0; segment < grid.segments; ++segment, scales += per_segment * grid.columns) {
-    const std::int64_t first = grid.first_row + segment * grid.stride;
+    const TensorRange range = scale_range(stored, segment);
     const std::int64_t bad =
-        convert_scales(entry.dtype, stored.scale.file->read(rows_of(entry, row_bytes, first, per_segment)), scales);
+        convert_scales(stored.scale.entry->dtype, source.view(stored.scale, range.begin, range.count), scales);
     if (bad >= 0)
       fail(Errc::bad_file, "{}: the scale at row {}, column {} is {}", title_of(stored.scale),
-           first + bad / grid.columns, bad % grid.columns, scales[bad]);
+           grid.first_row + segment * grid.stride + bad / grid.columns, bad % grid.columns, scales[bad]);
   }
-  return memory;
 }
 
 BlockScales block_scales(const StoredLinear& stored, const void* data) noexcept {
@@ -122,7 +116,7 @@ void check_codes(const StoredLinear& stored, std::int64_t run, std::span<const s
 }
 
 // Rows [begin, end) of a run, whose data and whose place in memory are given, `scales` being those of the weight.
-void convert_rows(const StoredLinear& stored, Form form, const Buffer& scales, std::int64_t run, std::int64_t begin,
+void convert_rows(const StoredLinear& stored, Form form, const std::byte* scales, std::int64_t run, std::int64_t begin,
                   std::int64_t end, const std::byte* data, std::byte* memory) {
   const std::int64_t in = stored.in, count = (end - begin) * in;
   const Dtype dtype = stored.weight.entry->dtype;
@@ -132,26 +126,26 @@ void convert_rows(const StoredLinear& stored, Form form, const Buffer& scales, s
   if (form == Form::to_f32) return convert_to_f32(dtype, rows, count, reinterpret_cast<float*>(out));
   if (stored.is_mxfp4())
     return dequantize_mxfp4(reinterpret_cast<const std::uint8_t*>(rows),
-                            reinterpret_cast<const std::uint8_t*>(scales.data()) + begin * in / mxfp4_block,
-                            end - begin, in, reinterpret_cast<Bfloat16*>(out));
-  BlockScales of_run = block_scales(stored, scales.data());
+                            reinterpret_cast<const std::uint8_t*>(scales) + begin * in / mxfp4_block, end - begin, in,
+                            reinterpret_cast<Bfloat16*>(out));
+  BlockScales of_run = block_scales(stored, scales);
   if (stored.rows.runs > 1) of_run.data += run * stored.grid.rows_per_segment() * stored.grid.columns;
   dequantize_rows(reinterpret_cast<const std::uint8_t*>(data), in, of_run, begin, end,
                   reinterpret_cast<Bfloat16*>(memory));
 }
 
 // Brings all runs into `memory`.
-void load_runs(const StoredLinear& stored, Form form, const Buffer& scales, const Parallel* parallel, Buffer& memory) {
-  const std::size_t run_bytes = memory.bytes() / static_cast<std::size_t>(stored.rows.runs);
+void load_runs(const StoredLinear& stored, Form form, const ByteSource& source, const std::byte* scales,
+               const Parallel* parallel, std::span<std::byte> memory) {
+  const std::size_t loaded_bytes = memory.size() / static_cast<std::size_t>(stored.rows.runs);
   for (std::int64_t run = 0; run < stored.rows.runs; ++run) {
-    const std::span<std::byte> target = {memory.data() + static_cast<std::size_t>(run) * run_bytes, run_bytes};
-    const TensorEntry entry = run_entry(stored, run);
+    const std::span<std::byte> target = memory.subspan(static_cast<std::size_t>(run) * loaded_bytes, loaded_bytes);
     if (form == Form::as_stored) {
-      stored.weight.file->read_into(entry, target);
+      source.copy(stored.weight, run_begin(stored, run), target);
       check_codes(stored, run, target);
       continue;
     }
-    const std::span<const std::byte> data = stored.weight.file->read(entry);
+    const std::span<const std::byte> data = source.view(stored.weight, run_begin(stored, run), run_bytes(stored));
     check_codes(stored, run, data);
     for_rows(parallel, stored.rows.rows, [&](std::int64_t begin, std::int64_t end) {
       convert_rows(stored, form, scales, run, begin, end, data.data(), target.data());
@@ -159,36 +153,39 @@ void load_runs(const StoredLinear& stored, Form form, const Buffer& scales, cons
   }
 }
 
-// A transposed weight: each row of the stored matrix is converted and becomes a column.
+// A transposed weight: each row of the stored matrix is converted, a piece at a time, and becomes a column.
 template <class T>
-void load_columns(const StoredLinear& stored, const Parallel* parallel, T* out) {
-  const TensorEntry& entry = *stored.weight.entry;
-  const std::int64_t size = size_of(entry.dtype), matrix = stored.rows.first / stored.pitch;
-  const std::int64_t first = stored.rows.first % stored.pitch;
+void load_columns(const StoredLinear& stored, const ByteSource& source, const Parallel* parallel, T* out) {
+  const Dtype dtype = stored.weight.entry->dtype;
+  const std::int64_t size = size_of(dtype), first = stored.rows.first % stored.pitch;
+  const auto matrix = static_cast<std::uint64_t>(stored.rows.first / stored.pitch);
   const std::span<const std::byte> data =
-      stored.weight.file->read(rows_of(entry, stored.pitch * size, matrix * stored.in, stored.in));
+      source.view(stored.weight, matrix * matrix_bytes(stored), matrix_bytes(stored));
   for_rows(parallel, stored.in, [&](std::int64_t begin, std::int64_t end) {
-    std::vector<T> column(static_cast<std::size_t>(stored.out));
-    for (std::int64_t i = begin; i < end; ++i) {
-      const std::byte* row = data.data() + (i * stored.pitch + first) * size;
-      if constexpr (std::is_same_v<T, float>)
-        convert_to_f32(entry.dtype, row, stored.out, column.data());
-      else
-        convert_to_bf16(entry.dtype, row, stored.out, column.data());
-      for (std::int64_t o = 0; o < stored.out; ++o) out[o * stored.in + i] = column[static_cast<std::size_t>(o)];
-    }
+    std::array<T, 512> piece;
+    for (std::int64_t i = begin; i < end; ++i)
+      for (std::int64_t o = 0; o < stored.out; o += std::ssize(piece)) {
+        const std::int64_t count = std::min<std::int64_t>(stored.out - o, std::ssize(piece));
+        const std::byte* row = data.data() + (i * stored.pitch + first + o) * size;
+        if constexpr (std::is_same_v<T, float>)
+          convert_to_f32(dtype, row, count, piece.data());
+        else
+          convert_to_bf16(dtype, row, count, piece.data());
+        for (std::int64_t k = 0; k < count; ++k) out[(o + k) * stored.in + i] = piece[static_cast<std::size_t>(k)];
+      }
   });
 }
 
-void load_transposed(const StoredLinear& stored, Form form, const Parallel* parallel, Buffer& memory) {
-  if (form == Form::to_f32) return load_columns(stored, parallel, reinterpret_cast<float*>(memory.data()));
-  load_columns(stored, parallel, reinterpret_cast<Bfloat16*>(memory.data()));
+void load_transposed(const StoredLinear& stored, Form form, const ByteSource& source, const Parallel* parallel,
+                     std::span<std::byte> memory) {
+  if (form == Form::to_f32) return load_columns(stored, source, parallel, reinterpret_cast<float*>(memory.data()));
+  load_columns(stored, source, parallel, reinterpret_cast<Bfloat16*>(memory.data()));
 }
 
 // BlockScales::small_codes of a loaded weight, behind its scales.
 const std::uint8_t* mark_small_codes(const StoredLinear& stored, const Parallel* parallel, const std::byte* data,
-                                     Buffer& scales) {
-  auto* marks = reinterpret_cast<std::uint8_t*>(scales.data() + scales.bytes() - mark_bytes(stored));
+                                     std::span<std::byte> scales) {
+  auto* marks = reinterpret_cast<std::uint8_t*>(scales.last(mark_bytes(stored)).data());
   for_rows(parallel, stored.out, [&](std::int64_t begin, std::int64_t end) {
     millrace::mark_small_codes(reinterpret_cast<const std::uint8_t*>(data), stored.in, begin, end, marks);
   });
@@ -207,28 +204,82 @@ Tensor make_tensor(const StoredLinear& stored, Form form, const void* data, cons
   return Tensor(Dtype::f8_e4m3, shape, data, blocks);
 }
 
+// The mapped file.
+class FileBytes final : public ByteSource {
+ public:
+  std::span<const std::byte> view(const StoredTensor& tensor, std::uint64_t begin, std::uint64_t count) const override {
+    return tensor.file->read(part_of(tensor, begin, count));
+  }
+  void copy(const StoredTensor& tensor, std::uint64_t begin, std::span<std::byte> target) const override {
+    tensor.file->read_into(part_of(tensor, begin, target.size()), target);
+  }
+
+ private:
+  static TensorEntry part_of(const StoredTensor& tensor, std::uint64_t begin, std::uint64_t count) {
+    TensorEntry part;
+    part.name = tensor.entry->name;
+    part.offset = tensor.entry->offset + begin;
+    part.bytes = count;
+    return part;
+  }
+};
+
 }  // namespace
 
-LoadedLinear load_linear(const StoredLinear& stored, const WeightOptions& options) {
-  const Form form = form_of(stored, options);
-  LoadedLinear loaded;
-  if (stored.scale) loaded.scales = stored.is_mxfp4() ? read_exponents(stored) : read_scales(stored);
-  loaded.memory = Buffer(static_cast<std::size_t>(memory_bytes(stored, options)), stored.weight.entry->name.c_str());
-  const std::byte* data = loaded.memory.data();
+std::vector<TensorRange> ranges_of(const StoredLinear& stored) {
+  std::vector<TensorRange> ranges;
   if (stored.pitch > 0) {
-    load_transposed(stored, form, options.parallel, loaded.memory);
-  } else if (loaded.memory.bytes() > 0) {
-    load_runs(stored, form, loaded.scales, options.parallel, loaded.memory);
+    const std::uint64_t bytes = matrix_bytes(stored);
+    ranges.push_back({stored.weight, static_cast<std::uint64_t>(stored.rows.first / stored.pitch) * bytes, bytes});
   } else {
-    const std::span<const std::byte> mapped = stored.weight.file->read(run_entry(stored, 0));
-    check_codes(stored, 0, mapped);
-    data = mapped.data();
+    for (std::int64_t run = 0; run < stored.rows.runs; ++run)
+      ranges.push_back({stored.weight, run_begin(stored, run), run_bytes(stored)});
   }
-  if (form != Form::as_stored) loaded.scales = Buffer();
+  if (stored.scale && stored.is_mxfp4()) ranges.push_back({stored.scale, 0, stored.scale.entry->bytes});
+  if (stored.scale && !stored.is_mxfp4())
+    for (std::int64_t segment = 0; segment < stored.grid.segments; ++segment)
+      ranges.push_back(scale_range(stored, segment));
+  return ranges;
+}
+
+LinearRoom room_of(const StoredLinear& stored, const WeightOptions& options) noexcept {
+  LinearRoom room{.weights = memory_bytes(stored, options)};
+  if (stored.scale && stored.is_mxfp4()) room.scales = stored.scale_bytes();
+  if (stored.scale && !stored.is_mxfp4())
+    room.scales =
+        static_cast<std::uint64_t>(stored.grid.rows * stored.grid.columns) * sizeof(float) + mark_bytes(stored);
+  return room;
+}
+
+Tensor arrange_linear(const StoredLinear& stored, const WeightOptions& options, const ByteSource& source,
+                      std::span<std::byte> weights, std::span<std::byte> scales) {
+  const Form form = form_of(stored, options);
+  if (stored.scale && stored.is_mxfp4()) read_exponents(stored, source, scales);
+  if (stored.scale && !stored.is_mxfp4()) read_scales(stored, source, scales);
+  const std::byte* data = weights.data();
+  if (stored.pitch > 0) {
+    load_transposed(stored, form, source, options.parallel, weights);
+  } else if (!weights.empty()) {
+    load_runs(stored, form, source, scales.data(), options.parallel, weights);
+  } else {
+    const std::span<const std::byte> found = source.view(stored.weight, run_begin(stored, 0), run_bytes(stored));
+    check_codes(stored, 0, found);
+    data = found.data();
+  }
   const std::uint8_t* small_codes = nullptr;
   if (form == Form::as_stored && stored.weight.entry->dtype == Dtype::f8_e4m3)
-    small_codes = mark_small_codes(stored, options.parallel, data, loaded.scales);
-  loaded.tensor = make_tensor(stored, form, data, loaded.scales.data(), small_codes);
+    small_codes = mark_small_codes(stored, options.parallel, data, scales);
+  return make_tensor(stored, form, data, scales.data(), small_codes);
+}
+
+LoadedLinear load_linear(const StoredLinear& stored, const WeightOptions& options) {
+  const LinearRoom room = room_of(stored, options);
+  LoadedLinear loaded;
+  loaded.scales = Buffer(static_cast<std::size_t>(room.scales), "scales");
+  loaded.memory = Buffer(static_cast<std::size_t>(room.weights), stored.weight.entry->name.c_str());
+  loaded.tensor = arrange_linear(stored, options, FileBytes(), {loaded.memory.data(), loaded.memory.bytes()},
+                                 {loaded.scales.data(), loaded.scales.bytes()});
+  if (form_of(stored, options) != Form::as_stored) loaded.scales = Buffer();
   return loaded;
 }
 
@@ -238,7 +289,8 @@ Tensor plan_linear(const StoredLinear& stored, const WeightOptions& options) {
 }
 
 std::uint64_t owned_bytes(const StoredLinear& stored, const WeightOptions& options) noexcept {
-  return memory_bytes(stored, options) + memory_of_scales(stored, form_of(stored, options));
+  const LinearRoom room = room_of(stored, options);
+  return room.weights + (form_of(stored, options) == Form::as_stored ? room.scales : 0);
 }
 
 }  // namespace millrace

@@ -1,7 +1,10 @@
 // The weight of a Linear, brought into the form its kernels take.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
+#include <vector>
 
 #include "loader/stored_linear.h"
 #include "loader/weight_options.h"
@@ -22,6 +25,35 @@ struct LoadedLinear {
 // run, or lie unaligned. Throws Error(io), and Error(bad_file) naming tensor, row and column of a NaN code or a scale
 // that is no number.
 LoadedLinear load_linear(const StoredLinear& stored, const WeightOptions& options);
+
+// Where arrange_linear() gets the data of tensors from.
+class ByteSource {
+ public:
+  virtual ~ByteSource() = default;
+  // Bytes [begin, begin + count) of a tensor's data, which stay as long as the source does.
+  virtual std::span<const std::byte> view(const StoredTensor& tensor, std::uint64_t begin,
+                                          std::uint64_t count) const = 0;
+  // The bytes from `begin` on, copied.
+  virtual void copy(const StoredTensor& tensor, std::uint64_t begin, std::span<std::byte> target) const = 0;
+};
+
+// What arrange_linear() asks its source for.
+struct TensorRange {
+  StoredTensor tensor;
+  std::uint64_t begin = 0, count = 0;  // bytes of the tensor's data
+};
+std::vector<TensorRange> ranges_of(const StoredLinear& stored);
+
+// Memory that arrange_linear() needs: none for weights that can be used where the source has them.
+struct LinearRoom {
+  std::uint64_t weights = 0, scales = 0;
+};
+LinearRoom room_of(const StoredLinear& stored, const WeightOptions& options) noexcept;
+
+// load_linear() with another source of bytes and memory of the caller's, of exactly the sizes of room_of() and aligned
+// to 64 bytes; allocates nothing. Throws what the source throws, and Error(bad_file).
+Tensor arrange_linear(const StoredLinear& stored, const WeightOptions& options, const ByteSource& source,
+                      std::span<std::byte> weights, std::span<std::byte> scales);
 
 // The tensor load_linear would give, over the file's unread bytes whatever its dtype: for plans, not for computing.
 Tensor plan_linear(const StoredLinear& stored, const WeightOptions& options);
