@@ -28,6 +28,13 @@ inline Bits load_bits(const void* source) noexcept {
 #endif
 }
 
+// Keeps what was loaded in a register: GCC 12 would load it again for each of its uses.
+template <class T>
+[[gnu::always_inline]] inline T loaded_once(T value) noexcept {
+  asm("" : "+v"(value));
+  return value;
+}
+
 // 64 / parts consecutive weights as bf16, in packed order: those of the even and of the odd accumulator.
 struct Unpacked {
   Bits even, odd;
@@ -60,12 +67,19 @@ struct alignas(64) BlockTables {
 // Codes of exponent zero are treated apart; `with_small` false says that there are none.
 template <bool with_small>
 inline Unpacked unpack_fp8(const std::uint8_t* codes, const BlockTables& tables) noexcept {
-  const Bits code = load_bits(codes);
+  const Bits code = loaded_once(load_bits(codes));
 #if defined(__AVX512F__)
   const auto table = [](const std::uint8_t* bytes) noexcept {
     return _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(bytes)));
   };
+#if defined(__AVX512VBMI__)
+  // Looks at six bits of an index, the upper two of which choose among copies of the table.
+  const auto look_up = [](__m512i index, __m512i table) noexcept { return _mm512_permutexvar_epi8(index, table); };
+  const __m512i index = code;
+#else
+  const auto look_up = [](__m512i index, __m512i table) noexcept { return _mm512_shuffle_epi8(table, index); };
   const __m512i index = _mm512_and_si512(code, _mm512_set1_epi8(0x7f));
+#endif
 #if defined(__GFNI__)
   // Bit 7 stays, bits 6 to 4 move to 2 to 0.
   const __m512i upper = _mm512_gf2p8affine_epi64_epi8(code, _mm512_set1_epi64(0x1020400000000080), 0);
@@ -73,14 +87,13 @@ inline Unpacked unpack_fp8(const std::uint8_t* codes, const BlockTables& tables)
   const __m512i shifted = _mm512_and_si512(_mm512_srli_epi16(code, 4), _mm512_set1_epi8(0x07));
   const __m512i upper = _mm512_ternarylogic_epi32(_mm512_set1_epi8(-128), code, shifted, 0xca);
 #endif
-  __m512i low = _mm512_shuffle_epi8(table(tables.low), index);
-  __m512i high = _mm512_add_epi8(upper, _mm512_shuffle_epi8(table(tables.high), index));
+  __m512i low = look_up(index, table(tables.low));
+  __m512i high = _mm512_add_epi8(upper, look_up(index, table(tables.high)));
   const __mmask64 small = with_small ? _mm512_testn_epi8_mask(code, _mm512_set1_epi8(0x78)) : 0;
   if (small != 0) [[unlikely]] {
     const __m512i sign = _mm512_and_si512(code, _mm512_set1_epi8(-128));
-    low = _mm512_mask_shuffle_epi8(low, small, table(tables.small_low), index);
-    high = _mm512_mask_blend_epi8(small, high,
-                                  _mm512_or_si512(sign, _mm512_shuffle_epi8(table(tables.small_high), index)));
+    low = _mm512_mask_blend_epi8(small, low, look_up(index, table(tables.small_low)));
+    high = _mm512_mask_blend_epi8(small, high, _mm512_or_si512(sign, look_up(index, table(tables.small_high))));
   }
   return {_mm512_unpacklo_epi8(low, high), _mm512_unpackhi_epi8(low, high)};
 #else
@@ -105,7 +118,7 @@ inline Unpacked unpack_fp8(const std::uint8_t* codes, const BlockTables& tables)
 }
 
 inline Unpacked unpack_bf16(const std::uint16_t* weights) noexcept {
-  const Bits first = load_bits(weights), second = load_bits(weights + part_elements / 2);
+  const Bits first = loaded_once(load_bits(weights)), second = loaded_once(load_bits(weights + part_elements / 2));
 #if defined(__AVX512F__)
   return {_mm512_shuffle_i64x2(first, second, 0x88), _mm512_shuffle_i64x2(first, second, 0xdd)};
 #else

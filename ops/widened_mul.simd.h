@@ -78,8 +78,7 @@ struct WidenedMul {
       for (int r = 0; r < R; ++r) inputs[r] = load_part(x + r * 32 + half + part * width);
 #pragma GCC unroll 8
       for (int n = 0; n < outputs; ++n) {
-        Vector weight = load_part(w + n * 32 + half + part * width);
-        asm("" : "+v"(weight));  // keeps it in a register: GCC would load it again for every row
+        const Vector weight = loaded_once(load_part(w + n * 32 + half + part * width));
 #pragma GCC unroll 3
         for (int r = 0; r < R; ++r) acc[r][n] = fma_part(inputs[r], weight, acc[r][n]);
       }
