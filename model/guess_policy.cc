@@ -5,7 +5,7 @@
 namespace millrace {
 namespace {
 
-constexpr double share_lost = 0.005;      // of the time so far that may be lost to trials
+constexpr double share_lost = 0.01;       // of the time so far that may be lost to trials
 constexpr double passes_lost = 2;         // and so many passes' time at the start
 constexpr double passes_saved = 10;       // gains that count against later losses
 constexpr std::int64_t first_plain = 2;   // passes that tell what one without guesses takes
@@ -38,7 +38,11 @@ int GuessPolicy::best(int most) const noexcept {
   double next = chance_before, chance = 1, tokens = 1, best_rate = 1 / plain_seconds();
   int best = 0;
   for (int n = 1; n <= most; ++n) {
-    if (const Estimate& known = chances_[static_cast<std::size_t>(n - 1)]; known.samples > 0) next = known.value;
+    const Estimate& known = chances_[static_cast<std::size_t>(n - 1)];
+    if (known.samples > 0)
+      next = known.value;
+    else if (n > 1 && chances_[static_cast<std::size_t>(n - 2)].samples == 0)
+      break;  // one unknown at a time
     chance *= next;
     tokens += chance;
     const double rate = tokens / expected_seconds(n);
@@ -53,7 +57,8 @@ int GuessPolicy::choose(int most) noexcept {
   most = std::min(most, most_guesses);
   const double plain = plain_seconds();
   if (most <= 0 || seconds_[0].samples < first_plain || since_plain_ >= plain_every) return 0;
-  const bool affordable = lost_ <= share_lost * elapsed_ + passes_lost * plain;
+  // Another trial may cost what the last one did.
+  const bool affordable = lost_ + trial_loss_ <= share_lost * elapsed_ + passes_lost * plain;
   if (!affordable && pause_ > 0) return 0;
   if (const int pays = best(most); pays > 0) return pays;
   return since_trial_ >= pause_ ? 1 : 0;
@@ -67,7 +72,9 @@ void GuessPolicy::account(int guesses, int accepted, double seconds, double catc
     ++since_trial_;
     return;
   }
-  lost_ = std::max(lost_ + seconds + catch_up_seconds - plain * (1 + accepted), -passes_saved * plain);
+  const double loss = seconds + catch_up_seconds - plain * (1 + accepted);
+  lost_ = std::max(lost_ + loss, -passes_saved * plain);
+  trial_loss_ = std::max(loss, 0.0);
   ++since_plain_;
   since_trial_ = 0;
   const bool paid = seconds < plain * (1 + accepted);

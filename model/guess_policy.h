@@ -41,6 +41,7 @@ class GuessPolicy {
   std::array<Estimate, most_guesses> chances_;  // of a guess once those before it came true, without samples: unknown
   double elapsed_ = 0;                          // seconds of all passes
   double lost_ = 0;                             // seconds that guessing cost more than it saved
+  double trial_loss_ = 0;                       // of that, in the last pass with guesses
   std::int64_t since_plain_ = 0;                // passes with guesses in a row
   std::int64_t since_trial_ = 0, pause_ = 0;    // passes without guesses in a row, and how many there shall be
                                                 // before a trial: none after one that paid

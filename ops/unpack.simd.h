@@ -74,10 +74,10 @@ inline Unpacked unpack_fp8(const std::uint8_t* codes, const BlockTables& tables)
   };
 #if defined(__AVX512VBMI__)
   // Looks at six bits of an index, the upper two of which choose among copies of the table.
-  const auto look_up = [](__m512i index, __m512i table) noexcept { return _mm512_permutexvar_epi8(index, table); };
+  const auto look_up = [](__m512i at, __m512i bytes) noexcept { return _mm512_permutexvar_epi8(at, bytes); };
   const __m512i index = code;
 #else
-  const auto look_up = [](__m512i index, __m512i table) noexcept { return _mm512_shuffle_epi8(table, index); };
+  const auto look_up = [](__m512i at, __m512i bytes) noexcept { return _mm512_shuffle_epi8(bytes, at); };
   const __m512i index = _mm512_and_si512(code, _mm512_set1_epi8(0x7f));
 #endif
 #if defined(__GFNI__)
