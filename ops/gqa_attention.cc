@@ -3,103 +3,26 @@
 #include <algorithm>
 #include <cmath>
 
-#include "ops/math.h"
-#include "runtime/bfloat16.h"
 #include "runtime/error.h"
 
 namespace millrace {
 
-MILLRACE_DECLARE_TIERS(GqaAttentionFn, gqa_attention)
-
 namespace {
 
-float rounded(float value, Rounding rounding) noexcept {
-  return rounding == Rounding::bf16 ? round_to_bf16(value) : value;
-}
-
-float widened(float value) noexcept {
-  return value;
-}
-float widened(Bfloat16 value) noexcept {
-  return bf16_to_f32(value);
-}
-
-float tree_sum(float (&lane)[16]) noexcept {
-  for (int half = 8; half > 0; half /= 2)
-    for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
-  return lane[0];
-}
-
-template <class T>
-void score_head(const GqaTask& task, const float* q, float* scores) noexcept {
-  const float* bias = task.bias;
-  for (std::int64_t r = 0; r < task.run_count; ++r) {
-    const T* key = static_cast<const T*>(task.runs[r].keys);
-    for (std::int64_t row = 0; row < task.runs[r].rows; ++row, key += task.qk_dim) {
-      float lane[16] = {};
-      for (std::int64_t e = 0; e < task.qk_dim; ++e) lane[e % 16] = std::fma(q[e], widened(key[e]), lane[e % 16]);
-      *scores = rounded(rounded(tree_sum(lane), task.rounding) * task.scale, task.rounding);
-      if (bias != nullptr) *scores = rounded(*scores + rounded(*bias++, task.rounding), task.rounding);
-      ++scores;
-    }
-  }
-}
-
-// Scores become weights; returns what the weighted sum is still to be divided by.
-float softmax(const GqaTask& task, const float* sink, float* scores) noexcept {
-  float largest = sink != nullptr ? *sink : scores[0];
-  for (std::int64_t j = 0; j < task.visible; ++j) largest = scores[j] > largest ? scores[j] : largest;
-  float lane[16] = {};
-  for (std::int64_t j = 0; j < task.visible; ++j) {
-    scores[j] = exp_f32(rounded(scores[j] - largest, task.shift));
-    lane[j % 16] += scores[j];
-  }
-  float denominator = tree_sum(lane);
-  if (sink != nullptr) denominator += exp_f32(rounded(*sink - largest, task.shift));
-  if (task.rounding == Rounding::none) return denominator;
-  for (std::int64_t j = 0; j < task.visible; ++j) scores[j] = round_to_bf16(scores[j] / denominator);
-  return 1.0f;
-}
-
-template <class T>
-void weigh_values(const GqaTask& task, const float* weights, float denominator, float* out) noexcept {
-  std::fill_n(out, task.v_dim, 0.0f);
-  for (std::int64_t r = 0; r < task.run_count; ++r) {
-    const T* value = static_cast<const T*>(task.runs[r].values);
-    for (std::int64_t row = 0; row < task.runs[r].rows; ++row, value += task.v_dim, ++weights)
-      for (std::int64_t e = 0; e < task.v_dim; ++e) out[e] = std::fma(*weights, widened(value[e]), out[e]);
-  }
-  for (std::int64_t e = 0; e < task.v_dim; ++e) out[e] = rounded(out[e] / denominator, task.rounding);
-}
-
-template <class T>
-void attend_group(const GqaTask& task) noexcept {
-  for (std::int64_t head = 0; head < task.group; ++head) {
-    float* scores = task.scores + head * task.stride;
-    score_head<T>(task, task.q + head * task.qk_dim, scores);
-    task.denominators[head] = softmax(task, task.sinks != nullptr ? task.sinks + head : nullptr, scores);
-    weigh_values<T>(task, scores, task.denominators[head], task.out + head * task.v_dim);
-  }
-}
+constexpr std::int64_t most_tile_rows = 32, tile_queries = 128;  // what a task loads is shared by so many
+constexpr std::int64_t rounded_scores = 1 << 20;  // of a tile with Rounding::bf16, which keeps all of them
+// Blocks of so few rows are shared out one by one, from so many blocks on: fewer tasks would leave threads idle.
+constexpr std::int64_t most_split_rows = 8, least_split_blocks = 4;
 
 std::size_t aligned(std::size_t bytes) noexcept {
   return (bytes + Buffer::alignment - 1) / Buffer::alignment * Buffer::alignment;
 }
 
-}  // namespace
-
-namespace scalar {
-
-void gqa_attention(const GqaTask& task) noexcept {
-  task.bf16 ? attend_group<Bfloat16>(task) : attend_group<float>(task);
+std::int64_t tiles_of(const Batch::Run& run, std::int64_t tile_rows) noexcept {
+  return (run.end - run.begin + tile_rows - 1) / tile_rows;
 }
 
-}  // namespace scalar
-
-const Kernel<GqaAttentionFn> gqa_attention_kernel = {
-    "gqa_attention",
-    {scalar::gqa_attention, MILLRACE_AVX2(gqa_attention), MILLRACE_AVX512(gqa_attention), nullptr, nullptr},
-};
+}  // namespace
 
 GqaAttention::GqaAttention(GqaAttentionOptions options) : options_(std::move(options)) {
   const LayerKvShape& kv = options_.kv;
@@ -116,23 +39,35 @@ GqaAttention::GqaAttention(GqaAttentionOptions options) : options_(std::move(opt
   scale_ = static_cast<float>(1 / std::sqrt(static_cast<double>(kv.qk_dim)));
 }
 
-GqaAttention::Worker GqaAttention::worker_layout() const noexcept {
-  const std::int64_t window = options_.kv.window, context = options_.max_context;
-  const std::int64_t visible = window > 0 ? std::min(window, context) : context;
-  // A ring is at most two runs, the rows of the pass are a third.
-  const std::int64_t runs = window > 0 ? 3 : (context + KvCache::page_rows - 1) / KvCache::page_rows;
-  const std::int64_t stride = (visible + 15) / 16 * 16;
-  const std::size_t runs_at = aligned(static_cast<std::size_t>(group_ * (stride + 1)) * sizeof(float));
-  const std::size_t end = runs_at + aligned(static_cast<std::size_t>(runs) * sizeof(GqaRun));
-  return {stride, runs_at, end, end};
+GqaAttention::Worker GqaAttention::worker_layout(std::int64_t tile_rows, std::int64_t visible, std::int64_t runs,
+                                                 std::int64_t bias) const noexcept {
+  // Whole vectors, beginning at a multiple of 16; not a power of two, which would crowd a few sets of the cache.
+  const std::int64_t stride = (options_.rounding == Rounding::none ? gqa_block : visible / 16 * 16) + 48;
+  const std::int64_t floats = GqaScratch::floats(tile_rows * group_, stride, options_.kv.qk_dim, options_.kv.v_dim);
+  const std::size_t runs_at = aligned(static_cast<std::size_t>(floats) * sizeof(float));
+  const std::size_t bias_at = runs_at + aligned(static_cast<std::size_t>(runs) * sizeof(GqaRun));
+  return {tile_rows, stride, runs_at, bias_at, bias_at + aligned(static_cast<std::size_t>(bias) * sizeof(float))};
 }
 
-// A mask may show any rows, at worst every second one.
-GqaAttention::Worker GqaAttention::masked_worker_layout(std::int64_t visible) const noexcept {
-  const std::int64_t runs = visible / 2 + visible / KvCache::page_rows + 4, stride = (visible + 15) / 16 * 16;
-  const std::size_t runs_at = aligned(static_cast<std::size_t>(group_ * (stride + 1)) * sizeof(float));
-  const std::size_t bias_at = runs_at + aligned(static_cast<std::size_t>(runs) * sizeof(GqaRun));
-  return {stride, runs_at, bias_at, bias_at + aligned(static_cast<std::size_t>(visible) * sizeof(float))};
+GqaAttention::Worker GqaAttention::plain_layout() const noexcept {
+  const std::int64_t window = options_.kv.window, context = options_.max_context;
+  std::int64_t rows = std::clamp<std::int64_t>(tile_queries / group_, 1, most_tile_rows);
+  if (options_.rounding == Rounding::bf16)
+    rows = std::clamp<std::int64_t>(rounded_scores / (group_ * (window > 0 ? std::min(window, context) : context)), 1,
+                                    rows);
+  // A ring is at most two runs, the rows of the pass are a third.
+  const std::int64_t runs = window > 0 ? 3 : (context + KvCache::page_rows - 1) / KvCache::page_rows;
+  return worker_layout(rows, window > 0 ? std::min(window + rows, context) : context, runs, 0);
+}
+
+// For masks, which may show any rows, at worst every second one, and for all scores of a row.
+GqaAttention::Worker GqaAttention::exact_layout(std::int64_t visible) const noexcept {
+  Worker layout = worker_layout(1, visible, visible / 2 + visible / KvCache::page_rows + 4, visible);
+  const std::int64_t missing = visible - layout.stride + 16;
+  if (missing <= 0) return layout;
+  layout.stride += missing;
+  const std::size_t more = aligned(static_cast<std::size_t>(missing * group_) * sizeof(float));
+  return {1, layout.stride, layout.runs_at + more, layout.bias_at + more, layout.bytes + more};
 }
 
 std::size_t GqaAttention::staged_bytes(std::int64_t rows) const noexcept {
@@ -140,8 +75,21 @@ std::size_t GqaAttention::staged_bytes(std::int64_t rows) const noexcept {
   return aligned(static_cast<std::size_t>(rows * options_.kv.row_elements() * size_of(options_.cache)));
 }
 
+std::int64_t GqaAttention::most_blocks() const noexcept {
+  const std::int64_t window = options_.kv.window;
+  if (window > 0) return std::min(window, options_.max_context) / gqa_block + 3;
+  return (options_.max_context + gqa_block - 1) / gqa_block;
+}
+
+// Memory for the sums of every block of a few rows.
+std::size_t GqaAttention::block_bytes(std::int64_t rows, int threads) const noexcept {
+  if (threads == 1 || options_.rounding != Rounding::none || most_blocks() < least_split_blocks) return 0;
+  const std::int64_t queries = std::min(rows, most_split_rows) * options_.heads;
+  return aligned(static_cast<std::size_t>(most_blocks() * GqaSums::floats(queries, options_.kv.v_dim)) * sizeof(float));
+}
+
 std::size_t GqaAttention::scratch_bytes(std::int64_t rows, int threads) const {
-  return staged_bytes(rows) + static_cast<std::size_t>(threads) * worker_layout().bytes;
+  return staged_bytes(rows) + block_bytes(rows, threads) + static_cast<std::size_t>(threads) * plain_layout().bytes;
 }
 
 void GqaAttention::check(const Batch& batch) const {
@@ -178,27 +126,37 @@ const KeyMask* GqaAttention::mask_of(const Batch::Run& run) const noexcept {
   return mask.given() ? &mask : nullptr;
 }
 
-GqaAttention::Place GqaAttention::place_of(const StepContext& context, std::int64_t row, std::int64_t kv_head,
-                                           std::byte* memory) const noexcept {
-  const Batch::Run& run = *context.batch.run_of(row);
-  const KeyMask* mask = mask_of(run);
-  const std::int64_t length = run.cache->length(), window = options_.kv.window;
-  if (mask != nullptr && mask->replaces()) return {run, mask, row, 0, length + run.end - run.begin, kv_head, memory};
-  const std::int64_t end = length + row - run.begin + 1;
-  return {run, mask, row, window > 0 ? std::max<std::int64_t>(0, end - window) : 0, end, kv_head, memory};
+// Where the probabilities of the run are wanted, or null.
+float* GqaAttention::recorded(const Batch::Run& run) const noexcept {
+  if (run.inputs == nullptr || run.inputs->probabilities.empty()) return nullptr;
+  return run.inputs->probabilities[static_cast<std::size_t>(options_.kv_layer)];
 }
 
-// Rows [first, end) of the place's sequence, from the cache and, with a window, the staged rows.
-std::int64_t GqaAttention::collect_runs(const StepContext& context, const Place& place, std::int64_t first,
-                                        std::int64_t end, GqaRun* runs) const noexcept {
+GqaAttention::Tile GqaAttention::tile_of(const Batch& batch, std::int64_t index,
+                                         std::int64_t tile_rows) const noexcept {
+  const Batch::Run* run = batch.runs.data();
+  for (std::int64_t tiles; index >= (tiles = tiles_of(*run, tile_rows)); ++run) index -= tiles;
+  const std::int64_t row = run->begin + index * tile_rows, rows = std::min(tile_rows, run->end - row);
+  const std::int64_t length = run->cache->length(), window = options_.kv.window;
+  const KeyMask* mask = mask_of(*run);
+  if (mask != nullptr && mask->replaces()) return {*run, mask, row, rows, 0, length + run->end - run->begin};
+  const std::int64_t end = length + row - run->begin + 1;
+  return {*run, mask, row, rows, window > 0 ? std::max<std::int64_t>(0, end - window) : 0, end + rows - 1};
+}
+
+// Rows [first, end) of the tile's sequence, from the cache and, with a window, the staged rows.
+std::int64_t GqaAttention::collect_runs(const StepContext& context, const Tile& tile, std::int64_t kv_head,
+                                        std::int64_t first, std::int64_t end, GqaRun* runs) const noexcept {
   const LayerKvShape& kv = options_.kv;
-  const Batch::Run& run = place.run;
+  const Batch::Run& run = tile.run;
   const std::int64_t size = size_of(options_.cache), length = run.cache->length();
   std::int64_t count = 0;
   const auto append = [&](const KvRun& part) {
-    runs[count++] = {.keys = part.keys + place.kv_head * part.key_head_stride * size,
-                     .values = part.values + place.kv_head * part.value_head_stride * size,
-                     .rows = part.end - part.begin};
+    runs[count++] = {.keys = part.keys + kv_head * part.key_head_stride * size,
+                     .values = part.values + kv_head * part.value_head_stride * size,
+                     .begin = part.begin,
+                     .end = part.end,
+                     .bias = nullptr};
     first = part.end;
   };
   const std::int64_t cached_end = kv.window > 0 ? std::min(length, end) : end;
@@ -209,74 +167,156 @@ std::int64_t GqaAttention::collect_runs(const StepContext& context, const Place&
   return count;
 }
 
-// The same for the rows that the mask shows; `visible` and `bias` receive their number and additions.
-std::int64_t GqaAttention::collect_masked(const StepContext& context, const Place& place, GqaRun* runs,
-                                          std::int64_t* visible, float* bias) const {
-  const KeyMask& mask = *place.mask;
-  const std::int64_t window = options_.kv.window, row = place.own_row();
-  const std::int64_t held = window > 0 ? std::max<std::int64_t>(0, place.run.cache->length() - window) : 0;
-  std::int64_t count = 0;
-  *visible = 0;
-  for (std::int64_t key = place.first; key < place.end; ++key) {
-    if (!mask.sees(row, key)) continue;
+// The same for the rows that the mask shows, with their numbers and additions.
+std::int64_t GqaAttention::collect_masked(const StepContext& context, const Tile& tile, std::int64_t kv_head,
+                                          GqaRun* runs, float* bias) const {
+  const KeyMask& mask = *tile.mask;
+  const std::int64_t window = options_.kv.window, row = tile.own_row();
+  const std::int64_t held = window > 0 ? std::max<std::int64_t>(0, tile.run.cache->length() - window) : 0;
+  std::int64_t count = 0, hidden = 0;
+  if (mask.keep != nullptr && !mask.replaces()) hidden = std::count(mask.keep, mask.keep + tile.first, 0);
+  for (std::int64_t key = tile.first; key < tile.end; ++key) {
+    if (!mask.sees(row, key)) {
+      if (!mask.replaces()) ++hidden;
+      continue;
+    }
     require(key >= held, Errc::bad_argument, "row {} sees key {}, but a window of {} has let go of keys before {}", row,
             key, window, held);
     std::int64_t end = key;
-    for (; end < place.end && mask.sees(row, end); ++end)
-      bias[(*visible)++] = mask.additive != nullptr ? mask.additive[row * mask.stride + end] : 0.0f;
-    count += collect_runs(context, place, key, end, runs + count);
-    key = end;
+    const float* next = bias;
+    for (; end < tile.end && mask.sees(row, end); ++end)
+      if (mask.additive != nullptr) *bias++ = mask.additive[row * mask.stride + end];
+    const std::int64_t parts = collect_runs(context, tile, kv_head, key, end, runs + count);
+    for (GqaRun* run = runs + count; run < runs + count + parts; ++run) {
+      if (mask.additive != nullptr) run->bias = next + run->begin - key;
+      run->begin -= hidden;
+      run->end -= hidden;
+    }
+    count += parts;
+    key = end - 1;
   }
   return count;
 }
 
 // Writes the probabilities of a finished task where they are wanted.
-void GqaAttention::record(const Place& place, const GqaTask& task) const noexcept {
-  const RunInputs* inputs = place.run.inputs;
-  if (inputs == nullptr || inputs->probabilities.empty()) return;
-  float* rows = inputs->probabilities[static_cast<std::size_t>(options_.kv_layer)];
+void GqaAttention::record(const Tile& tile, std::int64_t kv_head, const GqaTask& task) const noexcept {
+  float* rows = recorded(tile.run);
   if (rows == nullptr) return;
+  gqa_probabilities(task);
+  const GqaScratch scratch(task);
   for (std::int64_t head = 0; head < group_; ++head) {
-    float* out = rows + (place.own_row() * options_.heads + place.kv_head * group_ + head) * inputs->probability_keys;
-    const float* scores = task.scores + head * task.stride;
-    for (std::int64_t key = place.first; key < place.end; ++key)
-      if (place.mask == nullptr || place.mask->sees(place.own_row(), key))
-        out[key] = *scores++ / task.denominators[head];
+    float* out = rows + (tile.own_row() * options_.heads + kv_head * group_ + head) * tile.run.inputs->probability_keys;
+    const float* next = scratch.scores + head * task.stride;
+    for (std::int64_t key = tile.first; key < tile.end; ++key)
+      if (tile.mask == nullptr || tile.mask->sees(tile.own_row(), key)) out[key] = *next++;
   }
 }
 
-void GqaAttention::attend(const StepContext& context, const Place& place, const Worker& layout) const {
+GqaTask GqaAttention::task_of(const StepContext& context, const Tile& tile, std::int64_t kv_head, const Worker& layout,
+                              std::byte* memory) const noexcept {
   const LayerKvShape& kv = options_.kv;
-  const std::int64_t head = place.kv_head * group_;
-  auto* runs = reinterpret_cast<GqaRun*>(place.memory + layout.runs_at);
-  auto* bias = reinterpret_cast<float*>(place.memory + layout.bias_at);
-  std::int64_t visible = place.end - place.first;
-  const std::int64_t run_count = place.mask == nullptr ? collect_runs(context, place, place.first, place.end, runs)
-                                                       : collect_masked(context, place, runs, &visible, bias);
-  const bool added = place.mask != nullptr && std::any_of(bias, bias + visible, [](float x) { return x != 0; });
-  const GqaTask task = {.q = context.input(0) + (place.row * options_.heads + head) * kv.qk_dim,
-                        .sinks = options_.sinks.empty() ? nullptr : options_.sinks.data() + head,
-                        .out = context.output(0) + (place.row * options_.heads + head) * kv.v_dim,
-                        .runs = runs,
-                        .run_count = run_count,
-                        .visible = visible,
-                        .scores = reinterpret_cast<float*>(place.memory),
-                        .denominators = reinterpret_cast<float*>(place.memory) + group_ * layout.stride,
-                        .stride = layout.stride,
-                        .group = group_,
-                        .qk_dim = kv.qk_dim,
-                        .v_dim = kv.v_dim,
-                        .scale = scale_,
-                        .rounding = options_.rounding,
-                        .shift = options_.shift,
-                        .bf16 = options_.cache == Dtype::bf16,
-                        .bias = added ? bias : nullptr};
-  if (visible == 0) {
-    std::fill_n(task.out, group_ * kv.v_dim, 0.0f);
+  const std::int64_t head = kv_head * group_;
+  return {.q = context.input(0) + (tile.row * options_.heads + head) * kv.qk_dim,
+          .sinks = options_.sinks.empty() ? nullptr : options_.sinks.data() + head,
+          .out = context.output(0) + (tile.row * options_.heads + head) * kv.v_dim,
+          .q_stride = options_.heads * kv.qk_dim,
+          .out_stride = options_.heads * kv.v_dim,
+          .runs = reinterpret_cast<GqaRun*>(memory + layout.runs_at),
+          .run_count = 0,
+          .end = tile.run.cache->length() + tile.own_row() + 1,
+          .window = kv.window,
+          .rows = tile.rows,
+          .group = group_,
+          .qk_dim = kv.qk_dim,
+          .v_dim = kv.v_dim,
+          .scale = scale_,
+          .rounding = options_.rounding,
+          .shift = options_.rounding == Rounding::none ? Rounding::none : options_.shift,
+          .bf16 = options_.cache == Dtype::bf16,
+          .block_sums = nullptr,
+          .scratch = reinterpret_cast<float*>(memory),
+          .stride = layout.stride};
+}
+
+// Everything a pass works with.
+struct GqaAttention::Pass {
+  const StepContext& context;
+  Worker layout;
+  std::byte* workers;
+  float* blocks;            // sums of blocks, for passes that share them out
+  std::int64_t tiles;       // of all runs
+  std::int64_t work;        // multiply-adds of all tiles with one kv head
+  std::int64_t max_blocks;  // that a tile sees
+};
+
+void GqaAttention::attend(const Pass& pass, const Tile& tile, std::int64_t kv_head, std::byte* memory) const {
+  if (tile.mask != nullptr) return attend_masked(pass, tile, kv_head, memory);
+  GqaTask task = task_of(pass.context, tile, kv_head, pass.layout, memory);
+  task.run_count = collect_runs(pass.context, tile, kv_head, tile.first, tile.end, const_cast<GqaRun*>(task.runs));
+  gqa_attention_kernel.best()(task);
+  record(tile, kv_head, task);
+}
+
+// Exact and slow: keys one by one where the mask leaves gaps or adds to scores.
+void GqaAttention::attend_masked(const Pass& pass, const Tile& tile, std::int64_t kv_head, std::byte* memory) const {
+  GqaTask task = task_of(pass.context, tile, kv_head, pass.layout, memory);
+  auto* runs = const_cast<GqaRun*>(task.runs);
+  auto* bias = reinterpret_cast<float*>(memory + pass.layout.bias_at);
+  task.run_count = collect_masked(pass.context, tile, kv_head, runs, bias);
+  if (task.run_count == 0) {
+    std::fill_n(task.out, group_ * options_.kv.v_dim, 0.0f);
     return;
   }
-  added ? scalar::gqa_attention(task) : gqa_attention_kernel.best()(task);
-  record(place, task);
+  task.end = runs[task.run_count - 1].end;
+  task.window = 0;
+  bool plain = tile.mask->additive == nullptr;
+  for (std::int64_t r = 1; r < task.run_count; ++r) plain = plain && runs[r].begin == runs[r - 1].end;
+  gqa_attention_kernel.at(plain ? active_isa() : Isa::scalar)(task);
+  record(tile, kv_head, task);
+}
+
+// One task per block of keys, then one per tile that merges them.
+void GqaAttention::attend_blocks(const Pass& pass) const {
+  const StepContext& context = pass.context;
+  const std::int64_t heads = options_.kv.kv_heads, v_dim = options_.kv.v_dim, blocks = pass.max_blocks;
+  const auto sums_of = [&](const Tile& tile, std::int64_t head, std::int64_t block) {
+    return pass.blocks + blocks * GqaSums::floats(tile.row * options_.heads, v_dim) +
+           (head * blocks + block) * GqaSums::floats(tile.rows * group_, v_dim);
+  };
+  const auto memory_of = [&](int worker) {
+    return pass.workers + static_cast<std::size_t>(worker) * pass.layout.bytes;
+  };
+  const std::int64_t tasks = pass.tiles * heads;
+  context.parallel.for_tasks(tasks * blocks, pass.work / (pass.tiles * blocks), [&](std::int64_t index, int worker) {
+    const Tile tile = tile_of(context.batch, index / blocks / heads, pass.layout.tile_rows);
+    const std::int64_t head = index / blocks % heads, block = index % blocks;
+    const std::int64_t at = (tile.first / gqa_block + block) * gqa_block;
+    if (at >= tile.end) return;
+    GqaTask task = task_of(context, tile, head, pass.layout, memory_of(worker));
+    task.run_count = collect_runs(context, tile, head, std::max(tile.first, at), std::min(tile.end, at + gqa_block),
+                                  const_cast<GqaRun*>(task.runs));
+    task.block_sums = sums_of(tile, head, block);
+    gqa_attention_kernel.best()(task);
+  });
+  context.parallel.for_tasks(tasks, pass.max_blocks * group_ * v_dim, [&](std::int64_t index, int worker) {
+    const Tile tile = tile_of(context.batch, index / heads, pass.layout.tile_rows);
+    const std::int64_t head = index % heads;
+    const GqaTask task = task_of(context, tile, head, pass.layout, memory_of(worker));
+    for (std::int64_t row = 0; row < tile.rows; ++row) {
+      const std::int64_t end = task.end + row, begin = task.window > 0 ? std::max(tile.first, end - task.window) : 0;
+      const std::int64_t first = begin / gqa_block, last = (end - 1) / gqa_block;
+      gqa_merge_kernel.best()({.blocks = sums_of(tile, head, first - tile.first / gqa_block),
+                               .block_count = last - first + 1,
+                               .block_stride = GqaSums::floats(tile.rows * group_, v_dim),
+                               .queries = tile.rows * group_,
+                               .first = row * group_,
+                               .sinks = task.sinks,
+                               .out = task.out + row * task.out_stride,
+                               .group = group_,
+                               .v_dim = v_dim,
+                               .scratch = task.scratch});
+    }
+  });
 }
 
 // Rows of the longest sequence after the pass.
@@ -286,31 +326,52 @@ std::int64_t GqaAttention::longest(const Batch& batch) const noexcept {
   return rows;
 }
 
-// Multiply-adds of the largest task: one row and one kv head.
-std::int64_t GqaAttention::task_work(const Batch& batch) const noexcept {
-  const std::int64_t rows = longest(batch), window = options_.kv.window;
-  return (window > 0 ? std::min(rows, window) : rows) * group_ * (options_.kv.qk_dim + options_.kv.v_dim);
+GqaAttention::Pass GqaAttention::pass_of(const StepContext& context, Buffer& exact) const {
+  const std::int64_t window = options_.kv.window, rows = context.rows;
+  const int threads = context.parallel.threads();
+  std::byte* blocks = context.scratch.data() + staged_bytes(rows);
+  Pass pass{
+      .context = context,
+      .layout = plain_layout(),
+      .workers = blocks + block_bytes(rows, threads),
+      .blocks = block_bytes(rows, threads) > 0 && rows <= most_split_rows ? reinterpret_cast<float*>(blocks) : nullptr,
+      .tiles = 0,
+      .work = 0,
+      .max_blocks = 0};
+  const std::int64_t length = longest(context.batch);
+  if (std::any_of(context.batch.runs.begin(), context.batch.runs.end(),
+                  [this](const Batch::Run& run) { return mask_of(run) != nullptr || recorded(run) != nullptr; })) {
+    pass.layout = exact_layout(length);
+    exact = Buffer(static_cast<std::size_t>(threads) * pass.layout.bytes, "attention masks");
+    pass.workers = exact.data();
+    pass.blocks = nullptr;
+  }
+  for (const Batch::Run& run : context.batch.runs) {
+    const std::int64_t visible = run.cache->length() + run.end - run.begin;
+    pass.tiles += tiles_of(run, pass.layout.tile_rows);
+    pass.work += (run.end - run.begin) * (window > 0 ? std::min(window, visible) : visible);
+  }
+  pass.work *= group_ * (options_.kv.qk_dim + options_.kv.v_dim);
+  const std::int64_t most_visible = window > 0 ? std::min(length, window + most_split_rows + gqa_block) : length;
+  pass.max_blocks = std::min(most_blocks(), (most_visible + gqa_block - 1) / gqa_block);
+  return pass;
 }
 
 void GqaAttention::run(const StepContext& context) const {
   check(context.batch);
   take_new_rows(context);
-  const std::int64_t rows = context.rows;
-  Worker layout = worker_layout();
-  std::byte* workers = context.scratch.data() + staged_bytes(rows);
-  Buffer for_masks;
-  if (std::any_of(context.batch.runs.begin(), context.batch.runs.end(),
-                  [this](const Batch::Run& run) { return mask_of(run) != nullptr; })) {
-    layout = masked_worker_layout(longest(context.batch));
-    for_masks = Buffer(static_cast<std::size_t>(context.parallel.threads()) * layout.bytes, "attention masks");
-    workers = for_masks.data();
-  }
-  // Rows of one head follow each other, so its keys stay in the core's cache.
-  context.parallel.for_tasks(rows * options_.kv.kv_heads, task_work(context.batch), [&](std::int64_t task, int worker) {
-    attend(context,
-           place_of(context, task % rows, task / rows, workers + static_cast<std::size_t>(worker) * layout.bytes),
-           layout);
-  });
+  Buffer exact;
+  const Pass pass = pass_of(context, exact);
+  const std::int64_t tasks = pass.tiles * options_.kv.kv_heads;
+  if (pass.blocks != nullptr && pass.max_blocks >= least_split_blocks && tasks < 4 * context.parallel.threads())
+    attend_blocks(pass);
+  else
+    // The tiles of one head follow each other, so that its keys stay in the cache; the longest come first.
+    context.parallel.for_tasks(
+        tasks, pass.work / std::max<std::int64_t>(1, pass.tiles), [&](std::int64_t index, int worker) {
+          attend(pass, tile_of(context.batch, pass.tiles - 1 - index % pass.tiles, pass.layout.tile_rows),
+                 index / pass.tiles, pass.workers + static_cast<std::size_t>(worker) * pass.layout.bytes);
+        });
   if (options_.kv.window == 0) return;
   for (const Batch::Run& run : context.batch.runs)
     run.cache->write(options_.kv_layer, run.cache->length(), run.end - run.begin,

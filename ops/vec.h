@@ -81,12 +81,23 @@ struct Lanes {
     const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
   }
+  float first() const noexcept {
+#if defined(__AVX512F__)
+    return _mm512_cvtss_f32(part[0]);
+#else
+    return _mm256_cvtss_f32(part[0]);
+#endif
+  }
+  // Without a NaN; of zeros of both signs either.
   float largest() const noexcept {
-    alignas(64) float lane[width];
-    store(lane);
-    float best = lane[0];
-    for (int i = 1; i < width; ++i) best = lane[i] > best ? lane[i] : best;
-    return best;
+#if defined(__AVX512F__)
+    const __m256 eight = _mm256_max_ps(_mm512_castps512_ps256(part[0]), _mm512_extractf32x8_ps(part[0], 1));
+#else
+    const __m256 eight = _mm256_max_ps(part[0], part[1]);
+#endif
+    const __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps(two, two, 1)));
   }
 };
 
@@ -122,6 +133,23 @@ inline Lanes max(Lanes a, const Lanes& b) noexcept {
 }
 inline Lanes min(Lanes a, const Lanes& b) noexcept {
   for (int p = 0; p < Lanes::parts; ++p) a.part[p] = xsimd::min(a.part[p], b.part[p]);
+  return a;
+}
+
+// Lanes [first, end) of `a`, any part of which may lie outside 0 to 15; `other` in the rest.
+inline Lanes only(Lanes a, std::int64_t first, std::int64_t end, float other) noexcept {
+  const int from = static_cast<int>(first < 0 ? 0 : first), behind = static_cast<int>(end > 16 ? 16 : end);
+#if defined(__AVX512F__)
+  const auto kept = static_cast<__mmask16>(((1u << behind) - 1) & ~((1u << from) - 1));
+  a.part[0] = _mm512_mask_blend_ps(kept, _mm512_set1_ps(other), a.part[0]);
+#else
+  for (int p = 0; p < Lanes::parts; ++p) {
+    const __m256i lane = _mm256_add_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(8 * p));
+    const __m256i kept = _mm256_andnot_si256(_mm256_cmpgt_epi32(_mm256_set1_epi32(from), lane),
+                                             _mm256_cmpgt_epi32(_mm256_set1_epi32(behind), lane));
+    a.part[p] = _mm256_blendv_ps(_mm256_set1_ps(other), a.part[p], _mm256_castsi256_ps(kept));
+  }
+#endif
   return a;
 }
 

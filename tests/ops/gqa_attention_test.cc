@@ -39,7 +39,7 @@ struct Variant {
   Dtype cache = Dtype::bf16;
   int threads = 1;
   Floats sinks = {};
-  std::int64_t max_context = 1024;
+  std::int64_t max_context = 4096;
   Rounding shift = rounding;
 };
 
@@ -57,7 +57,7 @@ GqaAttention make(const GqaShape& shape, const Variant& variant) {
 
 KvCache cache_for(const GqaShape& shape, Dtype dtype) {
   const std::vector<LayerKvShape> layers = {{1, 1, 1, 0}, {shape.kv_heads, shape.qk_dim, shape.v_dim, shape.window}};
-  return KvCache(layers, dtype, 1024);
+  return KvCache(layers, dtype, 4096);
 }
 
 // Rows [begin, end) of each sequence continue its cache, in one batch.
@@ -109,13 +109,15 @@ Floats run(const GqaShape& shape, const Variant& variant, const Sequence& sequen
 }
 
 // Relative error of the result, from S = sum |q k| * scale and the unit u of the numerics: a score is off by its sum's
-// (qk/16 + 6) fp32 roundings and 2 of u, a difference of scores (below 2 S) by one of u, exp by 3 of fp32. Weight and
-// denominator both carry that; the sums add n/16 + 6 and n + 2 roundings, weight and result one of u each.
+// (qk + 2) fp32 roundings and 2 of u, a difference of scores (below 2 S) by one of u, exp by 3 of fp32. Weight and
+// denominator both carry that, and merging blocks another exp and 3 roundings for each of b blocks; the sums add
+// n/16 + 6 and n + 2 roundings, weight and result one of u each.
 double tolerance(const GqaShape& shape, std::int64_t rows, double s, double u) {
   const double n = static_cast<double>(shape.window > 0 ? std::min(shape.window, rows) : rows);
   const double f = test::f32_unit;
-  const double score = (static_cast<double>(shape.qk_dim) / 16 + 6) * f * s + 2 * u * s + 2 * (u + f) * s + 3 * f;
-  return std::expm1(2 * score + (n / 16 + 6) * f + (n + 2) * f + 2.02 * u);
+  const double score = static_cast<double>(shape.qk_dim + 2) * f * s + 2 * u * s + 2 * (u + f) * s + 3 * f;
+  const double merges = (n / static_cast<double>(gqa_block) + 2) * (2 * f * s + 6 * f);
+  return std::expm1(2 * score + 2 * merges + (n / 16 + 6) * f + (n + 2) * f + 2.02 * u);
 }
 
 const std::vector<GqaShape> shapes = {
@@ -182,6 +184,30 @@ TEST(GqaAttention, ChunksGiveTheBitsOfOneShot) {
         }
       }
     }
+}
+
+// Several blocks, which few rows share out over threads one by one.
+TEST(GqaAttention, BlocksMatchTheOracleAndDoNotDependOnWhoComputesThem) {
+  test::Random random(9);
+  for (const GqaShape& shape : {GqaShape{3, 1, 33, 20, 0}, GqaShape{4, 2, 24, 16, 1700}, GqaShape{1, 1, 16, 32, 500}}) {
+    const std::int64_t rows = 2100;
+    const Sequence sequence = random_sequence(random, shape, rows);
+    const Floats sinks = random.normals(shape.heads);
+    double s = 3;
+    const auto want = oracle::gqa_attention(shape, sequence.q, sequence.k, sequence.v, sinks, &s);
+    const Floats once = run(shape, {.isa = active_isa(), .sinks = sinks}, sequence);
+    test::expect_close(once, want, tolerance(shape, rows, s, 0), "once");
+    for (Isa isa : test::present_tiers())
+      for (int threads : {1, 3}) {
+        const Variant variant{.isa = isa, .threads = threads, .sinks = sinks};
+        if (isa != Isa::scalar)
+          test::expect_same_bits(run(shape, variant, sequence, {2043, 1, 2, 8, 3, 1}), once, name_of(isa).data());
+        KvCache cache = cache_for(shape, Dtype::bf16);
+        pass(shape, {.isa = active_isa(), .sinks = sinks}, {&sequence}, {&cache}, 2097);
+        const auto out = pass(shape, variant, {&sequence}, {&cache}, 3);
+        test::expect_same_bits(out[0], std::span(once).last(out[0].size()), "last rows");
+      }
+  }
 }
 
 TEST(GqaAttention, SequencesOfABatchDoNotSeeEachOther) {
