@@ -37,6 +37,27 @@ TEST(AtomicFile, ReplacesAFileOnlyWhenFinished) {
   EXPECT_EQ(folder.entries(), 1);
 }
 
+TEST(AtomicFile, BlocksPiecesAndHolesBecomeOneFile) {
+  const test::TempFolder folder;
+  const auto path = folder.path() / "a";
+  std::string expected;
+  AtomicFile file(path);
+  const auto write = [&](std::size_t count) {
+    std::string text(count, 'a');
+    for (std::size_t i = 0; i < count; ++i) text[i] = static_cast<char>('a' + (expected.size() + i) % 23);
+    file.write(bytes(text));
+    expected += text;
+  };
+  for (const std::size_t count : {1, 20'000'000, 0, 8 << 20}) write(count);
+  file.write_hole(5001);
+  expected.append(5001, '\0');
+  for (const std::size_t count : {7, 9'000'000}) write(count);
+  file.write_hole(3);
+  expected.append(3, '\0');
+  file.finish();
+  EXPECT_TRUE(read_text_file(path, 100'000'000) == expected);
+}
+
 TEST(AtomicFile, FailuresNameTheFile) {
   const test::TempFolder folder;
   EXPECT_THAT(test::error_of(Errc::io, [&] { AtomicFile file(folder.path() / "none" / "a"); }), HasSubstr("none/a"));
