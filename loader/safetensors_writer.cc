@@ -13,17 +13,22 @@ namespace {
 
 using nlohmann::json;
 
-std::uint64_t bytes_of(const std::string& path, const TensorHeader& tensor) {
+}  // namespace
+
+std::uint64_t data_bytes(const TensorHeader& tensor, std::string_view where) {
   auto bytes = static_cast<std::uint64_t>(size_of(tensor.dtype));
-  for (std::int64_t dimension : tensor.shape) {
+  for (const std::int64_t dimension : tensor.shape) {
     const bool overflow = __builtin_mul_overflow(bytes, static_cast<std::uint64_t>(dimension), &bytes);
-    require(dimension >= 0 && !overflow, Errc::bad_argument, "{}: tensor {} has an impossible shape", path,
+    require(dimension >= 0 && !overflow, Errc::bad_argument, "{}: tensor {} has an impossible shape", where,
             tensor.name);
   }
   return bytes;
 }
 
-}  // namespace
+bool precedes_in_file(const TensorHeader& a, const TensorHeader& b) noexcept {
+  return std::pair(-size_of(a.dtype), std::string_view(a.name)) <
+         std::pair(-size_of(b.dtype), std::string_view(b.name));
+}
 
 SafetensorsWriter::Header SafetensorsWriter::header_of(const std::string& path, const SafetensorsMetadata& metadata,
                                                        std::span<const TensorHeader> tensors) {
@@ -34,7 +39,7 @@ SafetensorsWriter::Header SafetensorsWriter::header_of(const std::string& path, 
   for (const TensorHeader& tensor : tensors) {
     require(names.insert(tensor.name).second, Errc::bad_argument, "{}: two tensors are called {}", path, tensor.name);
     std::uint64_t end = 0;
-    const bool overflow = __builtin_add_overflow(at, bytes_of(path, tensor), &end);
+    const bool overflow = __builtin_add_overflow(at, data_bytes(tensor, path), &end);
     require(!overflow, Errc::bad_argument, "{}: the tensors exceed 64 bits", path);
     header[tensor.name] = {{"dtype", name_of(tensor.dtype)}, {"shape", tensor.shape}, {"data_offsets", {at, end}}};
     at = end;
@@ -59,11 +64,20 @@ SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path, const He
   file_.write(std::as_bytes(std::span(header.text)));
 }
 
+void SafetensorsWriter::take(std::uint64_t bytes) {
+  require(bytes <= remaining_, Errc::bad_argument, "{}: {} bytes of data given, {} expected", file_.path(), bytes,
+          remaining_);
+  remaining_ -= bytes;
+}
+
 void SafetensorsWriter::write(std::span<const std::byte> data) {
-  require(data.size() <= remaining_, Errc::bad_argument, "{}: {} bytes of data given, {} expected", file_.path(),
-          data.size(), remaining_);
-  remaining_ -= data.size();
+  take(data.size());
   file_.write(data);
+}
+
+void SafetensorsWriter::write_hole(std::uint64_t bytes) {
+  take(bytes);
+  file_.write_hole(bytes);
 }
 
 void SafetensorsWriter::finish() {
@@ -73,12 +87,9 @@ void SafetensorsWriter::finish() {
 
 void write_safetensors(const std::filesystem::path& path, const SafetensorsMetadata& metadata,
                        std::vector<TensorToWrite> tensors) {
-  std::sort(tensors.begin(), tensors.end(), [](const TensorToWrite& a, const TensorToWrite& b) {
-    return std::pair(-size_of(a.dtype), std::string_view(a.name)) <
-           std::pair(-size_of(b.dtype), std::string_view(b.name));
-  });
+  std::sort(tensors.begin(), tensors.end(), precedes_in_file);
   for (const TensorToWrite& tensor : tensors) {
-    const std::uint64_t expected = bytes_of(path.string(), tensor);
+    const std::uint64_t expected = data_bytes(tensor, path.string());
     require(tensor.data.size() == expected, Errc::bad_argument, "{}: tensor {} has {} bytes, its shape {}",
             path.string(), tensor.name, tensor.data.size(), expected);
   }

@@ -7,6 +7,7 @@
 #include <map>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "loader/atomic_file.h"
@@ -22,6 +23,13 @@ struct TensorHeader {
   std::vector<std::int64_t> shape;
 };
 
+// Bytes of a tensor's data. Throws Error(bad_argument) naming `where` and the tensor for a negative dimension or more
+// than 64 bits.
+std::uint64_t data_bytes(const TensorHeader& tensor, std::string_view where);
+
+// The order of tensors in a file as the reference library has it: wider element types first, then by name.
+bool precedes_in_file(const TensorHeader& a, const TensorHeader& b) noexcept;
+
 // Streams the data of tensors that were declared beforehand, in that order. Every tensor is aligned to its element if
 // wider element types are declared first.
 class SafetensorsWriter {
@@ -32,6 +40,8 @@ class SafetensorsWriter {
                     std::span<const TensorHeader> tensors);
   // Appends data. Throws Error(io), Error(bad_argument) beyond what was declared.
   void write(std::span<const std::byte> data);
+  // Appends zeros that take no room on the disk where the file system allows it. Throws the same.
+  void write_hole(std::uint64_t bytes);
 
   // Gives the file its name, replacing a previous one. Throws Error(bad_argument) if data are missing, Error(io).
   void finish();
@@ -45,6 +55,9 @@ class SafetensorsWriter {
                           std::span<const TensorHeader> tensors);
   SafetensorsWriter(const std::filesystem::path& path, const Header& header);
 
+  // Counts data as written.
+  void take(std::uint64_t bytes);
+
   AtomicFile file_;
   std::uint64_t remaining_;  // declared bytes not yet written
 };
@@ -53,7 +66,7 @@ struct TensorToWrite : TensorHeader {
   std::span<const std::byte> data;  // exactly the bytes of the shape
 };
 
-// Writes all tensors at once, wider element types first, then by name, as the reference library orders them.
+// Writes all tensors at once, ordered by precedes_in_file().
 void write_safetensors(const std::filesystem::path& path, const SafetensorsMetadata& metadata,
                        std::vector<TensorToWrite> tensors);
 

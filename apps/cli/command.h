@@ -16,5 +16,6 @@ Run declare_eval(CLI::App& app);
 Run declare_tokenize(CLI::App& app);
 Run declare_detokenize(CLI::App& app);
 Run declare_inspect(CLI::App& app);
+Run declare_synth(CLI::App& app);
 
 }  // namespace millrace

@@ -54,7 +54,7 @@ help_and_version() {
   grep -Eq '^millrace [0-9]+\.[0-9]+\.[0-9]+$' out || complain "--version: $(cat out)"
   run 0
   grep -q generate out || complain "no subcommand shows no help"
-  for subcommand in "" generate chat eval tokenize detokenize inspect; do
+  for subcommand in "" generate chat eval tokenize detokenize inspect synth; do
     run 0 $subcommand --help
     [ "$(wc -l <out)" -le 44 ] || complain "help of '$subcommand' has $(wc -l <out) lines"
     [ "$(wc -L <out)" -le 100 ] || complain "help of '$subcommand' has lines of $(wc -L <out) columns"
@@ -364,6 +364,22 @@ inspecting() {
 }
 
 # Another family, as published and as a mirror renames it.
+synthesizing() {
+  refused 2 "--out" synth --shape full
+  refused 2 "--fp8" synth --shape mimo-reduced --out new --fp8 --bf16
+  refused 1 "mimo-reduced" synth --shape nonsense --out new
+  refused 1 "family" synth --shape full --out new
+  refused 1 "no-folder" synth --shape "$golden/configs/mimo-basic.json" --out no-folder/new
+  run 0 synth --shape "$golden/configs/mimo-basic.json" --mtp 1 --seed 3 --out new
+  run 0 inspect -m new --verify
+  grep -q "nothing is wrong" out || complain "a synthetic model is not clean: $(cat out)"
+  run 0 generate -m new --tokens 1,2,3 -n 4
+  refused 1 "not empty" synth --shape "$golden/configs/mimo-basic.json" --out new
+  run 0 synth --family minimax_m2 --shape full --layers 2 --sparse --out sparse
+  run 0 inspect -m sparse
+  [ "$(du -sm sparse | cut -f1)" -le 4 ] || complain "a sparse folder takes $(du -sm sparse)"
+}
+
 second_family() {
   [ -d "$golden/models/minimax-basic" ] || return
   cp -r "$golden/models/minimax-basic" mirror
@@ -433,6 +449,7 @@ closed_output
 interrupted
 evaluating
 inspecting
+synthesizing
 second_family
 broken_models
 if [ "$failures" != 0 ]; then
