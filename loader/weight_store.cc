@@ -124,25 +124,30 @@ Tensor WeightStore::load(const StoredLinear& stored) {
   return loaded.tensor;
 }
 
-Tensor WeightStore::router(std::string_view name, std::int64_t experts, std::int64_t hidden) {
+Tensor WeightStore::router(std::string_view name, std::int64_t experts, std::int64_t hidden, Dtype dtype) {
   const StoredTensor stored = find(name, std::array{experts, hidden});
   require_float(stored);
+  const std::int64_t count = elements_of(*stored.entry);
+  const auto bytes = static_cast<std::size_t>(count * size_of(dtype));
   if (options_.headers_only) {
-    if (options_.resident) owned_bytes_ += static_cast<std::uint64_t>(elements_of(*stored.entry)) * sizeof(float);
-    return Tensor(Dtype::f32, stored.entry->shape, stored.file->data(*stored.entry).data());
+    if (options_.resident) owned_bytes_ += bytes;
+    return Tensor(dtype, stored.entry->shape, stored.file->data(*stored.entry).data());
   }
   report(stored.entry->bytes);
-  const bool as_stored = stored.entry->dtype == Dtype::f32 && !rounds_as_hf(options_.numerics);
+  const bool rounds = dtype == Dtype::f32 && rounds_as_hf(options_.numerics);
+  const bool as_stored = stored.entry->dtype == dtype && !rounds;
   if (as_stored && options_.resident) return view(stored);
   const std::span<const std::byte> data = stored.file->read(*stored.entry);
   if (as_stored) return view(stored);
-  const std::int64_t count = elements_of(*stored.entry);
-  Buffer memory(static_cast<std::size_t>(count) * sizeof(float), stored.entry->name.c_str());
-  auto* values = reinterpret_cast<float*>(memory.data());
-  convert_to_f32(stored.entry->dtype, data.data(), count, values);
-  if (rounds_as_hf(options_.numerics))
-    for (std::int64_t i = 0; i < count; ++i) values[i] = round_to_bf16(values[i]);
-  return Tensor(Dtype::f32, stored.entry->shape, keep(std::move(memory)));
+  Buffer memory(bytes, stored.entry->name.c_str());
+  if (dtype == Dtype::bf16) {
+    convert_to_bf16(stored.entry->dtype, data.data(), count, reinterpret_cast<Bfloat16*>(memory.data()));
+  } else {
+    auto* values = reinterpret_cast<float*>(memory.data());
+    convert_to_f32(stored.entry->dtype, data.data(), count, values);
+    for (std::int64_t i = 0; rounds && i < count; ++i) values[i] = round_to_bf16(values[i]);
+  }
+  return Tensor(dtype, stored.entry->shape, keep(std::move(memory)));
 }
 
 Tensor WeightStore::embedding(std::string_view name, std::int64_t vocab, std::int64_t hidden) {

@@ -49,8 +49,8 @@ class WeightStore {
   Tensor linear_rows(std::string_view name, const RowRuns& rows, std::int64_t in);
   std::vector<float> vector_rows(std::string_view name, const RowRuns& rows);
 
-  // (experts, hidden) F32; in Numerics::hf its values are rounded to bf16.
-  Tensor router(std::string_view name, std::int64_t experts, std::int64_t hidden);
+  // (experts, hidden) in `dtype`, F32 or BF16; F32 values are rounded to bf16 in Numerics::hf.
+  Tensor router(std::string_view name, std::int64_t experts, std::int64_t hidden, Dtype dtype = Dtype::f32);
 
   // (vocab, hidden) BF16, F16 or F32. In place, unless the options want it resident, its rows are read from the disk
   // when they are first used.

@@ -174,13 +174,15 @@ ValueId dense_block(BuildContext& build, const std::string& name, const LayerSpe
 
 ValueId moe_block(BuildContext& build, const std::string& name, const LayerSpec& layer, int layer_index, ValueId x) {
   const RouterSpec& router = build.config.router;
-  // The router multiplies in fp32 whatever the numerics (spec: Wg and h upcast to fp32).
-  const Tensor gate = build.weights.router(name + ".gate.weight", router.experts, build.config.hidden);
-  const Rounding rounding = build.config.hf_rounding.router ? each_step(build) : Rounding::none;
-  const ValueId logits =
-      build.builder.add(name + ".router_logits",
-                        std::make_unique<Linear>(gate, LinearOptions{.compute = Compute::f32, .output = rounding}), {x},
-                        {router.experts});
+  // The router multiplies in fp32 whatever the numerics (spec: Wg and h upcast to fp32), unless told otherwise.
+  const bool in_bf16 = router.dtype == Dtype::bf16;
+  const Tensor gate = build.weights.router(name + ".gate.weight", router.experts, build.config.hidden, router.dtype);
+  const LinearOptions options_of_gate = {.compute = in_bf16 ? Compute::bf16 : Compute::f32,
+                                         .output = in_bf16                           ? Rounding::bf16
+                                                   : build.config.hf_rounding.router ? each_step(build)
+                                                                                     : Rounding::none};
+  const ValueId logits = build.builder.add(name + ".router_logits", std::make_unique<Linear>(gate, options_of_gate),
+                                           {x}, {router.experts});
   auto bias = correction_bias(build, name + ".gate.e_score_correction_bias");
   const RouterOptions options = {.layer = layer_index,
                                  .experts = router.experts,

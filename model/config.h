@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "runtime/dtype.h"
+
 namespace millrace {
 
 enum class AttentionKind { full, sliding };
@@ -36,6 +38,7 @@ struct LayerSpec {
 };
 
 struct RouterSpec {
+  Dtype dtype = Dtype::f32;  // of the router's product: f32, or bf16, which rounds operands and logits
   std::int64_t experts = 0, top_k = 0;
   std::int64_t groups = 1, top_groups = 1;
   bool normalize = true;  // divide the chosen scores by their sum

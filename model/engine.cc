@@ -29,6 +29,10 @@ ModelConfig read_config(const Checkpoint& checkpoint, const EngineOptions& optio
     config.warnings.push_back(
         fmt::format("{}: architecture \"{}\" with model_type \"{}\", but the tensors are those of {}", file,
                     shown(config.architecture), shown(config.model_type), family->name));
+  if (options.router_dtype != RouterDtype::match)
+    config.router.dtype = options.router_dtype == RouterDtype::bf16 ? Dtype::bf16 : Dtype::f32;
+  require(config.router.dtype == Dtype::f32 || !keeps_f32(options.numerics), Errc::bad_argument,
+          "a router in bf16, but these numerics keep everything in fp32");
   require(options.window >= 0, Errc::bad_argument, "window is {}, expected 1 or more visible keys", options.window);
   for (LayerSpec& layer : config.layers)
     if (options.window > 0 && layer.attention == AttentionKind::sliding) layer.window = options.window;

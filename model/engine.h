@@ -30,6 +30,13 @@ enum class MtpWiring {
   chained,  // layer k > 0 what left layer k - 1 (DeepSeek-V3 report, 2.2)
 };
 
+// In what the router multiplies. Transformers does in fp32 whatever the configuration says; vLLM follows it.
+enum class RouterDtype {
+  f32,
+  bf16,   // operands and logits rounded
+  match,  // as the configuration says (moe_router_dtype)
+};
+
 struct EngineOptions {
   int threads = 0;  // 0 = the processors this process may run on
   Numerics numerics = Numerics::fast;
@@ -39,6 +46,7 @@ struct EngineOptions {
   std::int64_t window = 0;              // overrides the visible keys of sliding layers; 0 = as configured
   int mtp_layers = 0;                   // multi-token-prediction layers to load; at most those the files hold
   MtpWiring mtp_wiring = MtpWiring::target;
+  RouterDtype router_dtype = RouterDtype::f32;
   bool headers_only = false;  // checks and plans everything, reads no weights; such an engine cannot compute
   // Called on the opening thread with the bytes read so far and in all.
   std::function<void(std::uint64_t done, std::uint64_t total)> progress;

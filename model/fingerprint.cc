@@ -30,7 +30,8 @@ void add_sample(Sha256& digest, const StoredTensor& tensor) {
 std::string fingerprint_of(const Engine& engine) {
   const Checkpoint& checkpoint = engine.checkpoint();
   Sha256 digest;
-  digest.add(fmt::format("{} numerics {}\n", checkpoint.config_sha256(), static_cast<int>(engine.numerics())));
+  digest.add(fmt::format("{} numerics {} router {}\n", checkpoint.config_sha256(), static_cast<int>(engine.numerics()),
+                         name_of(engine.config().router.dtype)));
   for (const LayerKvShape& shape : engine.program().kv_layers())
     digest.add(fmt::format("{} heads, keys of {}, values of {}, window {}, {}\n", shape.kv_heads, shape.qk_dim,
                            shape.v_dim, shape.window, name_of(engine.kv_dtype())));

@@ -170,8 +170,17 @@ void read_layers(const ConfigReader& config, ModelConfig& model) {
   model.mtp_layer.width = dense_width;
 }
 
+// Of V2.6 files; what it means is the engine's choice (RouterDtype).
+Dtype read_router_dtype(const ConfigReader& config) {
+  const std::string dtype = config.find_text({"moe_router_dtype"}).value_or("float32");
+  require(dtype == "float32" || dtype == "bfloat16", Errc::bad_config,
+          "{}: moe_router_dtype is \"{}\", expected float32 or bfloat16", config.where(), shown(dtype));
+  return dtype == "bfloat16" ? Dtype::bf16 : Dtype::f32;
+}
+
 RouterSpec read_router(const ConfigReader& config) {
   RouterSpec router;
+  router.dtype = read_router_dtype(config);
   router.experts = config.integer({"n_routed_experts", "num_local_experts"}, expert_range);
   router.top_k = config.integer({"num_experts_per_tok"}, expert_range);
   router.groups = config.find_integer({"n_group"}, expert_range).value_or(1);

@@ -265,6 +265,12 @@ void add_comparison_options(CLI::App& app, EvalFlags& flags) {
       ->option_text("LAYERS")
       ->check(check_attention)
       ->group(more_group);
+  app.add_option("--router-dtype", flags.engine.router_dtype,
+                 "in what routers multiply: f32 (default), bf16, or match:\n"
+                 "as moe_router_dtype in config.json says")
+      ->option_text("DTYPE")
+      ->check(CLI::IsMember(std::vector<std::string>{"f32", "bf16", "match"}))
+      ->group(more_group);
   app.add_flag("--expert-stats", flags.expert_stats, "print how many rows each expert got")->group(more_group);
   app.add_option("--labels", flags.labels, "print the loss of labels: ids (-100: ignored), a file, or 'tokens'")
       ->option_text("1,2|F")

@@ -103,6 +103,8 @@ EngineOptions engine_options(const EngineFlags& flags) {
   if (flags.chunk > 0) options.chunk = flags.chunk;
   options.window = flags.window;
   options.mtp_layers = flags.mtp_layers;
+  if (flags.router_dtype != "f32")
+    options.router_dtype = flags.router_dtype == "bf16" ? RouterDtype::bf16 : RouterDtype::match;
   return options;
 }
 

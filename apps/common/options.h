@@ -17,6 +17,7 @@ struct EngineFlags {
   std::string isa;    // empty = the best this machine has
   std::string numerics = "fast";
   std::string weights = "auto";
+  std::string router_dtype = "f32";
   int threads = 0;
   std::int64_t context = 0;
   std::int64_t chunk = 0;
