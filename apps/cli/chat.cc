@@ -23,13 +23,16 @@ Run declare_chat(CLI::App& app) {
   app.add_option("-n,--max-tokens", flags->max_tokens, "most tokens of an answer; default: what the context holds")
       ->option_text("N")
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 40));
+  flags->mtp.add_to(app);
   flags->sampling.add_to(app);
   add_engine_options(app, flags->engine);
   app.footer(
       "At the prompt /help lists commands. From a pipe each line is a message.\n"
       "Example: millrace chat --system \"Answer briefly.\"");
   return [flags] {
+    flags->engine.mtp_layers = flags->mtp.layers();
     const std::unique_ptr<Engine> engine = open_engine(flags->engine);
+    flags->mtp.check(*engine);
     return ChatProgram(*engine, *flags).run();
   };
 }

@@ -76,6 +76,7 @@ ChatProgram::ChatProgram(const Engine& engine, const ChatFlags& flags)
   request_.generation.max_tokens = flags.max_tokens.value_or(engine.context());
   request_.generation.sampling = flags.sampling.options(engine);
   request_.generation.interrupted = Interrupt::requested;
+  request_.generation.guesses = flags.mtp.guesses();
   if (!flags.load.empty()) load_files(flags.load);
   if (!flags.session.empty()) resume(flags.session);
   if (flags.system) conversation_.set_system(*flags.system);
@@ -206,7 +207,7 @@ ChatProgram::Next ChatProgram::stats(const std::string&) {
         "answer        {} tokens in {:.2f} s, {:.1f} tokens/s, finished by {}\n",
         last_->prompt_tokens, last_->reused_tokens, computed, timings.prompt_seconds,
         rate(computed, timings.prompt_seconds), last_->tokens, timings.generate_seconds,
-        rate(timings.passes, timings.generate_seconds), name_of(last_->finish_reason));
+        rate(last_->tokens - 1, timings.generate_seconds), name_of(last_->finish_reason));
   }
   print_note(text);
   return Next::message;

@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "apps/common/mtp_flag.h"
 #include "apps/common/options.h"
 #include "apps/common/sampling_flags.h"
 #include "loader/chat_template.h"
@@ -18,6 +19,7 @@ namespace millrace {
 struct ChatFlags {
   EngineFlags engine;
   SamplingFlags sampling;
+  MtpFlag mtp;
   std::optional<std::string> system;
   std::string thinking;                    // "on", "off" or nothing
   std::optional<std::int64_t> max_tokens;  // of one answer; none = as many as the context holds

@@ -12,6 +12,7 @@
 #include "apps/common/input.h"
 #include "apps/common/interrupt.h"
 #include "apps/common/json_text.h"
+#include "apps/common/mtp_flag.h"
 #include "apps/common/options.h"
 #include "apps/common/output.h"
 #include "apps/common/progress.h"
@@ -29,25 +30,11 @@ struct GenerateFlags {
   PromptFlags prompt;
   GenerateOptions generation;
   SamplingFlags sampling;
-  std::string mtp = "auto";
+  MtpFlag mtp;
   bool json = false, stats = false, render_only = false, no_cache = false;
   std::string session;  // a file, or nothing
   bool append = false, keep_session = false;
 };
-
-// "auto", "off" or a number.
-std::string check_mtp(const std::string& text) {
-  const bool digit = text.size() == 1 && text[0] >= '1' && text[0] <= '0' + GuessPolicy::most_guesses;
-  if (text == "auto" || text == "off" || digit) return {};
-  return fmt::format("'{}', expected auto, off or a number from 1 to {}", text, GuessPolicy::most_guesses);
-}
-
-// --mtp before the model is opened: prediction layers nobody wants are not loaded.
-void read_mtp(GenerateFlags& flags) {
-  flags.generation.guesses = Speculation::automatic;
-  if (flags.mtp != "auto") flags.generation.guesses = flags.mtp == "off" ? 0 : flags.mtp[0] - '0';
-  flags.engine.mtp_layers = flags.mtp == "auto" ? GuessPolicy::most_guesses : flags.generation.guesses;
-}
 
 double per_second(double count, double seconds) {
   return seconds > 0 ? count / seconds : 0;
@@ -176,10 +163,10 @@ GenerateResult compute(Session& session, const std::vector<std::int32_t>& prompt
 
 int generate_text(GenerateFlags& flags) {
   const auto start = std::chrono::steady_clock::now();
-  read_mtp(flags);
+  flags.engine.mtp_layers = flags.mtp.layers();
+  flags.generation.guesses = flags.mtp.guesses();
   const std::unique_ptr<Engine> engine = open_engine(flags.engine);
-  require(flags.generation.guesses <= engine->mtp_layers_in_files(), Errc::bad_argument,
-          "--mtp {}: {} holds {} prediction layers", flags.mtp, model_name(*engine), engine->mtp_layers_in_files());
+  flags.mtp.check(*engine);
   const double load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   flags.generation.sampling = flags.sampling.options(*engine);
   flags.generation.use_cache = !flags.no_cache;
@@ -224,9 +211,7 @@ Run declare_generate(CLI::App& app) {
   app.add_option("--stop", flags->generation.stop, "end before this text; may be repeated")
       ->option_text("TEXT")
       ->allow_extra_args(false);
-  app.add_option("--mtp", flags->mtp, "tokens guessed per pass: auto (default), off, 1, 2 or 3; same results")
-      ->option_text("HOW")
-      ->check(check_mtp);
+  flags->mtp.add_to(app);
   CLI::Option* session =
       app.add_option("--session", flags->session, "go on with what this file holds of the text; at the end write it")
           ->option_text("F");
