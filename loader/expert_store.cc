@@ -86,6 +86,16 @@ void MappedExperts::load(Expert& expert) {
   expert.resident = true;
 }
 
+std::uint64_t MappedExperts::expert_bytes(int layer) const {
+  const auto& experts = layers_.at(static_cast<std::size_t>(layer));
+  WeightOptions in_memory = options_;
+  in_memory.resident = true;
+  std::uint64_t bytes = 0;
+  for (const StoredLinear* stored : {&experts.at(0).gate, &experts.at(0).up, &experts.at(0).down})
+    bytes += millrace::owned_bytes(*stored, in_memory);
+  return bytes;
+}
+
 ExpertLease MappedExperts::acquire(int layer, int expert) {
   const auto place = static_cast<std::size_t>(layer), index = static_cast<std::size_t>(expert);
   require(layer >= 0 && place < layers_.size() && expert >= 0 && index < layers_[place].size(), Errc::bad_argument,

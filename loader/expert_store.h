@@ -26,6 +26,8 @@ class MappedExperts final : public ExpertSource {
   // The checkpoint of `store` must outlive this; the store need not. Throws what WeightStore::find_linear throws.
   MappedExperts(WeightStore& store, const std::vector<ExpertLayer>& layers);
 
+  std::uint64_t expert_bytes(int layer) const override;
+
   // Computing thread only. After an error the next call for that expert tries again.
   ExpertLease acquire(int layer, int expert) override;
 

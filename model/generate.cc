@@ -60,9 +60,10 @@ class Generation {
         sampler_(make_sampler(engine_, options.sampling)),
         speculation_(session, options.use_cache ? options.guesses : 0, sampler_),
         stops_(options.stop),
-        interrupt_(options.interrupted) {
+        interrupt_(options.interrupted),
+        observers_(observers_of(options)) {
     if (engine_.has_tokenizer()) detokenizer_.emplace(engine_.tokenizer(), /*skip_special=*/true);
-    if (options.interrupted) forward_.observer = &interrupt_;
+    if (options.interrupted || options.observer != nullptr) forward_.observer = &observers_;
     forward_.use_cache = options.use_cache;
   }
 
@@ -93,6 +94,13 @@ class Generation {
   }
 
  private:
+  std::vector<Observer*> observers_of(const GenerateOptions& options) {
+    std::vector<Observer*> observers;
+    if (options.interrupted) observers.push_back(&interrupt_);
+    if (options.observer != nullptr) observers.push_back(options.observer);
+    return observers;
+  }
+
   // Draws one token. Returns why the generation ends with it, if it does.
   std::optional<FinishReason> draw(std::span<const float> logits) {
     StepLimits limits{.mask = &options_.mask};
@@ -134,6 +142,7 @@ class Generation {
   std::optional<Detokenizer> detokenizer_;
   StopStrings stops_;
   InterruptObserver interrupt_;
+  ObserverList observers_;
   ForwardOptions forward_;
   std::vector<std::int32_t> history_;
   GenerateResult result_;

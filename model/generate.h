@@ -26,6 +26,7 @@ struct GenerateOptions {
   // Tokens guessed per pass with the prediction layers the engine has loaded; 0 = none. Changes the time, not the
   // tokens.
   int guesses = Speculation::automatic;
+  Observer* observer = nullptr;       // sees every pass, those of prediction layers included; may be null
   std::function<bool()> interrupted;  // asked before every step of a pass: true ends the generation; may be empty
 };
 

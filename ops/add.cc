@@ -37,9 +37,9 @@ void Add::run(const StepContext& context) const {
   });
 }
 
-Cost Add::cost(std::int64_t rows) const {
-  const double elements = static_cast<double>(rows) * static_cast<double>(width_);
-  return {.bytes = 12 * elements, .flops = elements};
+Cost Add::cost(const StepContext& context) const {
+  const double elements = static_cast<double>(context.rows) * static_cast<double>(width_);
+  return {.activation_bytes = 12 * elements, .flops = elements};
 }
 
 }  // namespace millrace

@@ -23,8 +23,8 @@ void Concat::run(const StepContext& context) const {
   });
 }
 
-Cost Concat::cost(std::int64_t rows) const {
-  return {.bytes = 8 * static_cast<double>(rows) * static_cast<double>(first_ + second_), .flops = 0};
+Cost Concat::cost(const StepContext& context) const {
+  return {.activation_bytes = 8 * static_cast<double>(context.rows) * static_cast<double>(first_ + second_)};
 }
 
 }  // namespace millrace

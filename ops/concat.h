@@ -13,7 +13,7 @@ class Concat final : public Op {
 
   std::string_view kind() const noexcept override { return "concat"; }
   void run(const StepContext& context) const override;
-  Cost cost(std::int64_t rows) const override;
+  Cost cost(const StepContext& context) const override;
 
  private:
   std::int64_t first_, second_;

@@ -57,9 +57,9 @@ void Embedding::run(const StepContext& context) const {
   });
 }
 
-Cost Embedding::cost(std::int64_t rows) const {
-  const double elements = static_cast<double>(rows) * static_cast<double>(table_.dim(1));
-  return {.bytes = static_cast<double>(4 + size_of(table_.dtype())) * elements, .flops = 0};
+Cost Embedding::cost(const StepContext& context) const {
+  const double elements = static_cast<double>(context.rows) * static_cast<double>(table_.dim(1));
+  return {.weight_bytes = static_cast<double>(size_of(table_.dtype())) * elements, .activation_bytes = 4 * elements};
 }
 
 }  // namespace millrace

@@ -17,7 +17,7 @@ class Embedding final : public Op {
 
   std::string_view kind() const noexcept override { return "embedding"; }
   void run(const StepContext& context) const override;
-  Cost cost(std::int64_t rows) const override;
+  Cost cost(const StepContext& context) const override;
 
  private:
   void write_row(std::int64_t id, float* y) const noexcept;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bitset>
 #include <cmath>
 #include <optional>
 #include <span>
@@ -39,6 +40,12 @@ constexpr std::int64_t pack_grain = 4;          // rows per task of packing and 
 void round_panel(float* values, std::int64_t rows, std::int64_t stride, std::int64_t begin, std::int64_t end) {
   for (std::int64_t row = 0; row < rows; ++row)
     for (std::int64_t i = begin; i < end; ++i) values[row * stride + i] = round_to_bf16(values[row * stride + i]);
+}
+
+bool is_inactive(const Batch& batch, std::int64_t row) noexcept {
+  const Batch::Run* run = batch.run_of(row);
+  return run != nullptr && run->inputs != nullptr && run->inputs->inactive != nullptr &&
+         run->inputs->inactive[row - run->begin] != 0;
 }
 
 // Hands out pieces of the scratch; without memory it only counts.
@@ -313,12 +320,37 @@ void ExpertMlp::run(const StepContext& context) const {
   }
 }
 
-Cost ExpertMlp::cost(std::int64_t rows) const {
-  const double hidden = static_cast<double>(options_.hidden), expert = 3 * hidden * static_cast<double>(options_.width);
-  const double experts = static_cast<double>(options_.experts), top_k = static_cast<double>(options_.top_k);
-  const double used = experts * (1 - std::pow(1 - top_k / experts, static_cast<double>(rows)));  // if chosen evenly
-  return {.bytes = used * expert * options_.weight_bytes + 8 * static_cast<double>(rows) * hidden,
-          .flops = 2 * static_cast<double>(rows) * top_k * expert};
+// Experts that some active row wants, and the pairs of rows and experts. Without ids, as if chosen evenly.
+ExpertMlp::Use ExpertMlp::use_of(const StepContext& context) const {
+  const std::int64_t top_k = options_.top_k;
+  const auto experts = static_cast<double>(options_.experts), rows = static_cast<double>(context.rows);
+  if (context.inputs.empty())
+    return {.experts = experts * (1 - std::pow(1 - static_cast<double>(top_k) / experts, rows)),
+            .pairs = rows * static_cast<double>(top_k)};
+  constexpr std::int64_t group = 1024;  // experts looked for at a time
+  Use use;
+  for (std::int64_t first = 0; first < options_.experts; first += group) {
+    std::bitset<group> seen;
+    for (std::int64_t row = 0; row < context.rows; ++row) {
+      if (is_inactive(context.batch, row)) continue;
+      for (std::int64_t k = 0; k < top_k; ++k) {
+        const std::int64_t id = context.input<std::int32_t>(1)[row * top_k + k] - first;
+        if (id < 0 || id >= group) continue;
+        seen.set(static_cast<std::size_t>(id));
+        ++use.pairs;
+      }
+    }
+    use.experts += static_cast<double>(seen.count());
+  }
+  return use;
+}
+
+Cost ExpertMlp::cost(const StepContext& context) const {
+  const Use use = use_of(context);
+  const double hidden = static_cast<double>(options_.hidden), width = static_cast<double>(options_.width);
+  return {.weight_bytes = use.experts * static_cast<double>(source_.expert_bytes(layer_)),
+          .activation_bytes = 8 * static_cast<double>(context.rows) * hidden,
+          .flops = use.pairs * 6 * hidden * width};
 }
 
 }  // namespace millrace

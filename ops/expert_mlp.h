@@ -32,7 +32,6 @@ struct ExpertMlpOptions {
   Compute compute = Compute::bf16;
   std::optional<Compute> fp8_compute = {};  // of matrices in FP8, where it is another
   Rounding rounding = Rounding::none;
-  double weight_bytes = 2;  // per element as stored; for cost() only
 };
 
 // out[i] = weight * y[i] + out[i], one rounding. y, out: (count).
@@ -51,15 +50,19 @@ class ExpertMlp final : public Op {
   std::string_view kind() const noexcept override { return "expert_mlp"; }
   void run(const StepContext& context) const override;
   std::size_t scratch_bytes(std::int64_t rows, int threads) const override;
-  Cost cost(std::int64_t rows) const override;
+  Cost cost(const StepContext& context) const override;
 
  private:
   // The computes that matrices may want, each with packed rows of its own: one, or two with fp8_compute.
   static constexpr std::size_t most_forms = 2;
+  struct Use {
+    double experts = 0, pairs = 0;
+  };
   struct Memory;
   struct Matrix;
   struct Wave;
 
+  Use use_of(const StepContext& context) const;
   Matrix matrix(const Tensor& weight) const;
   Memory layout(std::int64_t rows, int threads, std::byte* scratch) const;
   std::int64_t group_rows(const StepContext& context, const Memory& memory) const;

@@ -24,8 +24,8 @@ void GatherRows::run(const StepContext& context) const {
   });
 }
 
-Cost GatherRows::cost(std::int64_t rows) const {
-  return {.bytes = 8 * static_cast<double>(rows) * static_cast<double>(width_), .flops = 0};
+Cost GatherRows::cost(const StepContext& context) const {
+  return {.activation_bytes = 8 * static_cast<double>(context.rows) * static_cast<double>(width_)};
 }
 
 }  // namespace millrace

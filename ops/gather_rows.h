@@ -13,7 +13,7 @@ class GatherRows final : public Op {
 
   std::string_view kind() const noexcept override { return "gather_rows"; }
   void run(const StepContext& context) const override;
-  Cost cost(std::int64_t rows) const override;
+  Cost cost(const StepContext& context) const override;
 
  private:
   std::int64_t width_;

@@ -379,12 +379,30 @@ void GqaAttention::run(const StepContext& context) const {
                      context.input(2) + run.begin * options_.kv.kv_heads * options_.kv.v_dim);
 }
 
-Cost GqaAttention::cost(std::int64_t rows) const {
+Cost GqaAttention::cost(const StepContext& context) const {
   const auto head_elements = static_cast<double>(options_.heads * (options_.kv.qk_dim + options_.kv.v_dim));
-  const auto kv_elements = static_cast<double>(options_.kv.row_elements());
-  const auto size = static_cast<double>(size_of(options_.cache));
-  return {.bytes = static_cast<double>(rows) * (4 * head_elements + (4 + size) * kv_elements),
-          .flops = static_cast<double>(rows) * 2 * head_elements};
+  const auto row_elements = static_cast<double>(options_.kv.row_elements());
+  const std::int64_t window = options_.kv.window;
+  double seen = 0;                                   // pairs of a row and a key it sees
+  double moved = static_cast<double>(context.rows);  // rows of the caches: new ones and those that are read
+  for (const Batch::Run& run : context.batch.runs) {
+    const std::int64_t held = run.cache->length(), end = held + run.end - run.begin;
+    const KeyMask* mask = mask_of(run);
+    const bool replaced = mask != nullptr && mask->replaces();
+    const auto first = [&](std::int64_t key) {
+      return window > 0 && !replaced ? std::max<std::int64_t>(0, key + 1 - window) : 0;
+    };
+    moved += static_cast<double>(held - std::min(held, first(held)));
+    for (std::int64_t own = held; own < end; ++own) {
+      const std::int64_t last = replaced ? end : own + 1;
+      if (mask == nullptr) seen += static_cast<double>(last - first(own));
+      for (std::int64_t key = first(own); mask != nullptr && key < last; ++key)
+        seen += mask->sees(own - held, key) ? 1 : 0;
+    }
+  }
+  return {.cache_bytes = moved * row_elements * static_cast<double>(size_of(options_.cache)),
+          .activation_bytes = 4 * static_cast<double>(context.rows) * (head_elements + row_elements),
+          .flops = 2 * seen * head_elements};
 }
 
 }  // namespace millrace

@@ -60,7 +60,7 @@ class GqaAttention final : public Op {
   // the ring no longer holds. Allocates only for masks and for recorded probabilities.
   void run(const StepContext& context) const override;
   std::size_t scratch_bytes(std::int64_t rows, int threads) const override;
-  Cost cost(std::int64_t rows) const override;  // of a sequence's first row: what the cache adds is not known here
+  Cost cost(const StepContext& context) const override;
 
  private:
   // The memory of one worker: what the kernel takes, runs and, for masks, additions to the scores.

@@ -136,11 +136,15 @@ std::size_t Linear::scratch_bytes(std::int64_t rows, int threads) const {
          static_cast<std::size_t>(threads) * linear_scratch_bytes(weight_.inputs);
 }
 
-Cost Linear::cost(std::int64_t rows) const {
-  const double outputs = static_cast<double>(weight_.outputs), inputs = static_cast<double>(weight_.inputs);
-  return {
-      .bytes = outputs * static_cast<double>(weight_.row_bytes()) + 4 * static_cast<double>(rows) * (inputs + outputs),
-      .flops = 2 * static_cast<double>(rows) * outputs * inputs};
+Cost Linear::cost(const StepContext& context) const {
+  const auto rows = static_cast<double>(context.rows), outputs = static_cast<double>(weight_.outputs),
+             inputs = static_cast<double>(weight_.inputs);
+  double scale_bytes = 0;  // per output
+  if (weight_.format == LinearFormat::f8_e4m3) scale_bytes = 4 * static_cast<double>(weight_.scale_columns) / 128;
+  if (weight_.format == LinearFormat::mxfp4) scale_bytes = inputs / 32;
+  return {.weight_bytes = outputs * (static_cast<double>(weight_.row_bytes()) + scale_bytes),
+          .activation_bytes = 4 * rows * (inputs + outputs),
+          .flops = 2 * rows * outputs * inputs};
 }
 
 }  // namespace millrace

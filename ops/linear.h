@@ -47,7 +47,7 @@ class Linear final : public Op {
   std::string_view kind() const noexcept override { return "linear"; }
   void run(const StepContext& context) const override;
   std::size_t scratch_bytes(std::int64_t rows, int threads) const override;
-  Cost cost(std::int64_t rows) const override;
+  Cost cost(const StepContext& context) const override;
 
  private:
   void finish(float* y, std::int64_t rows, std::int64_t begin, std::int64_t end) const noexcept;

@@ -49,9 +49,9 @@ void RmsNorm::run(const StepContext& context) const {
   });
 }
 
-Cost RmsNorm::cost(std::int64_t rows) const {
-  const double elements = static_cast<double>(rows) * static_cast<double>(weight_.size());
-  return {.bytes = 8 * elements, .flops = 4 * elements};
+Cost RmsNorm::cost(const StepContext& context) const {
+  const auto width = static_cast<double>(weight_.size()), elements = static_cast<double>(context.rows) * width;
+  return {.weight_bytes = 4 * width, .activation_bytes = 8 * elements, .flops = 4 * elements};
 }
 
 }  // namespace millrace

@@ -24,7 +24,7 @@ class RmsNorm final : public Op {
 
   std::string_view kind() const noexcept override { return "rms_norm"; }
   void run(const StepContext& context) const override;
-  Cost cost(std::int64_t rows) const override;
+  Cost cost(const StepContext& context) const override;
 
  private:
   std::vector<float> weight_;

@@ -125,9 +125,9 @@ std::size_t Rope::scratch_bytes(std::int64_t rows, int) const {
   return static_cast<std::size_t>(rows) * 2 * table_.inverse_frequencies.size() * sizeof(float);
 }
 
-Cost Rope::cost(std::int64_t rows) const {
-  const double heads = static_cast<double>(rows) * static_cast<double>(heads_);
-  return {.bytes = 8 * heads * static_cast<double>(dim_),
+Cost Rope::cost(const StepContext& context) const {
+  const double heads = static_cast<double>(context.rows) * static_cast<double>(heads_);
+  return {.activation_bytes = 8 * heads * static_cast<double>(dim_),
           .flops = 6 * heads * static_cast<double>(table_.inverse_frequencies.size())};
 }
 

@@ -50,7 +50,7 @@ class Rope final : public Op {
   std::string_view kind() const noexcept override { return "rope"; }
   void run(const StepContext& context) const override;
   std::size_t scratch_bytes(std::int64_t rows, int threads) const override;
-  Cost cost(std::int64_t rows) const override;
+  Cost cost(const StepContext& context) const override;
 
  private:
   void fill_tables(std::int32_t position, float* cosines, float* sines) const;

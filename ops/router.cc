@@ -162,10 +162,12 @@ void Router::replay(const StepContext& context, const Batch::Run& run) const {
   });
 }
 
-Cost Router::cost(std::int64_t rows) const {
+Cost Router::cost(const StepContext& context) const {
   const auto experts = static_cast<double>(options_.experts), top_k = static_cast<double>(options_.top_k);
-  return {.bytes = static_cast<double>(rows) * (4 * experts + 8 * top_k),
-          .flops = static_cast<double>(rows) * 24 * experts};
+  const auto rows = static_cast<double>(context.rows);
+  return {.weight_bytes = 4 * static_cast<double>(bias_.size()),
+          .activation_bytes = rows * (4 * experts + 8 * top_k),
+          .flops = rows * 24 * experts};
 }
 
 }  // namespace millrace

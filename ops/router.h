@@ -43,7 +43,7 @@ class Router final : public Op {
   std::string_view kind() const noexcept override { return "router"; }
   void run(const StepContext& context) const override;
   std::size_t scratch_bytes(std::int64_t rows, int threads) const override;
-  Cost cost(std::int64_t rows) const override;
+  Cost cost(const StepContext& context) const override;
 
  private:
   // What one worker needs: scores and choice (experts), group scores and the groups kept (groups).

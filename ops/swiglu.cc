@@ -38,9 +38,9 @@ void SwiGlu::run(const StepContext& context) const {
   });
 }
 
-Cost SwiGlu::cost(std::int64_t rows) const {
-  const double elements = static_cast<double>(rows) * static_cast<double>(width_);
-  return {.bytes = 12 * elements, .flops = 24 * elements};
+Cost SwiGlu::cost(const StepContext& context) const {
+  const double elements = static_cast<double>(context.rows) * static_cast<double>(width_);
+  return {.activation_bytes = 12 * elements, .flops = 24 * elements};
 }
 
 }  // namespace millrace

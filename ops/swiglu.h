@@ -20,7 +20,7 @@ class SwiGlu final : public Op {
 
   std::string_view kind() const noexcept override { return "swiglu"; }
   void run(const StepContext& context) const override;
-  Cost cost(std::int64_t rows) const override;
+  Cost cost(const StepContext& context) const override;
 
  private:
   std::int64_t width_;

@@ -44,6 +44,9 @@ class ExpertSource {
   // The experts that the coming step of `layer` will ask for, ascending: a source may start to read them.
   virtual void hint([[maybe_unused]] int layer, [[maybe_unused]] std::span<const std::int32_t> experts) {}
 
+  // Bytes of the weights of one expert of `layer` as kernels read them, scales included.
+  virtual std::uint64_t expert_bytes(int layer) const = 0;
+
   // Blocks until the weights are in memory. Throws Error naming the file and the tensor. Computing thread only.
   virtual ExpertLease acquire(int layer, int expert) = 0;
 

@@ -33,8 +33,19 @@ struct StepContext {
 
 // What a step must move and multiply at the least: the terms of a roofline.
 struct Cost {
-  double bytes = 0;  // weights read once, plus inputs and outputs
-  double flops = 0;
+  double weight_bytes = 0;      // weights that some row needs, as they are stored, read once
+  double cache_bytes = 0;       // keys and values that some row sees, read once, and new ones written
+  double activation_bytes = 0;  // inputs and outputs; they often stay in the processor's caches
+  double flops = 0;             // a multiply-add counts two
+
+  double bytes() const noexcept { return weight_bytes + cache_bytes + activation_bytes; }
+  Cost& operator+=(const Cost& other) noexcept {
+    weight_bytes += other.weight_bytes;
+    cache_bytes += other.cache_bytes;
+    activation_bytes += other.activation_bytes;
+    flops += other.flops;
+    return *this;
+  }
 };
 
 class Op {
@@ -52,7 +63,10 @@ class Op {
     return 0;
   }
 
-  virtual Cost cost(std::int64_t rows) const = 0;
+  // Of run() with the same context, before or after it, as long as its inputs and the lengths of its caches stay. May
+  // not allocate. `inputs` may be empty, for steps that are only planned: what depends on values is then assumed to be
+  // spread evenly.
+  virtual Cost cost(const StepContext& context) const = 0;
 };
 
 }  // namespace millrace

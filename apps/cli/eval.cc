@@ -7,10 +7,12 @@
 #include "apps/cli/eval_inputs.h"
 #include "apps/cli/eval_scores.h"
 #include "apps/cli/eval_trace.h"
+#include "apps/common/help_pages.h"
 #include "apps/common/input.h"
 #include "apps/common/json_text.h"
 #include "apps/common/options.h"
 #include "apps/common/output.h"
+#include "apps/common/profile.h"
 #include "apps/common/progress.h"
 #include "loader/checkpoint.h"
 #include "loader/safetensors_writer.h"
@@ -28,7 +30,7 @@ struct EvalFlags {
   InputFlags inputs;
   PerplexityFlags perplexity;
   std::string positions, labels, attention;
-  std::string out;
+  std::string out, profile;
   std::vector<std::string> trace;
   std::string logits = "all";
   bool expert_stats = false;
@@ -69,16 +71,6 @@ std::vector<std::int32_t> positions_of(const std::string& text, std::size_t toke
     position = static_cast<std::int32_t>(next++);
   }
   return positions;
-}
-
-// Before anything is computed: whether the file can be made at all.
-void check_out(const std::filesystem::path& out) {
-  std::error_code failure;
-  const auto status = std::filesystem::status(out, failure);
-  require(!std::filesystem::exists(status) || std::filesystem::is_regular_file(status), Errc::bad_argument,
-          "--out: {} is there and no regular file", out.string());
-  const std::filesystem::path folder = out.has_parent_path() ? out.parent_path() : std::filesystem::path(".");
-  require(std::filesystem::is_directory(folder, failure), Errc::not_found, "--out: {} is no folder", folder.string());
 }
 
 SafetensorsMetadata metadata_of(const Engine& engine, const EvalFlags& flags) {
@@ -128,13 +120,16 @@ class Evaluation {
         tokens_(take_tokens()),
         positions_(take_positions()),
         trace_(engine, flags.trace, rows()),
-        load_(engine.config()) {
+        load_(engine.config()),
+        profile_(flags.profile) {
     rows_of_logits_ = logits_rows(flags.logits, rows(), flags.inputs.padding());
     if (!flags.labels.empty()) labels_ = read_labels(flags.labels, std::span(tokens_).subspan(padding()));
   }
 
   void compute() {
-    ObserverList observers({&trace_.observer(), &load_});
+    std::vector<Observer*> wanted = {&trace_.observer(), &load_};
+    if (profile_.observer() != nullptr) wanted.push_back(profile_.observer());  // last: it times the steps alone
+    ObserverList observers(std::move(wanted));
     ForwardOptions options;
     options.positions = positions_;
     // Labels need every row; what was asked for is taken from them.
@@ -152,6 +147,7 @@ class Evaluation {
     if (!labels_.empty()) loss_ = loss_of_labels(logits.subspan(padding() * vocab()), labels_, engine_.config().vocab);
     take_logits(logits);
     nll_.assign(loss_.nll.begin(), loss_.nll.end());
+    profile_.finish();
   }
 
   void write() {
@@ -232,6 +228,7 @@ class Evaluation {
   std::vector<std::int32_t> tokens_, positions_, rows_of_logits_, labels_;
   EvalTrace trace_;
   ExpertLoad load_;
+  Profile profile_;
   AttentionRecord attention_;
   LabelLoss loss_;
   std::vector<float> logits_, nll_;
@@ -240,11 +237,11 @@ class Evaluation {
 
 int eval(EvalFlags& flags) {
   const bool perplexity = !flags.perplexity.file.empty();
-  if (flags.out.empty() && !perplexity && flags.labels.empty() && !flags.expert_stats)
-    usage_error("--out", "nothing is asked for: give --out, --labels, --expert-stats or --ppl");
+  if (flags.out.empty() && flags.profile.empty() && !perplexity && flags.labels.empty() && !flags.expert_stats)
+    usage_error("--out", "nothing is asked for: give --out, --profile, --labels, --expert-stats or --ppl");
   if (perplexity && flags.prompt.given()) usage_error("--ppl", "takes no prompt");
   if (flags.inputs.has_embeddings() && flags.prompt.given()) usage_error("--embeds", "takes no prompt");
-  if (!flags.out.empty()) check_out(flags.out);
+  if (!flags.out.empty()) check_output_file("--out", flags.out);
   // Prediction layers know of no masks, and need the tokens.
   if (asks_for_mtp(flags.trace) && flags.inputs.plain()) flags.engine.mtp_layers = max_mtp_layers;
   const std::unique_ptr<Engine> engine = open_engine(flags.engine);
@@ -285,23 +282,12 @@ void add_comparison_options(CLI::App& app, EvalFlags& flags) {
   app.add_flag("--json", flags.perplexity.json, "print JSON")->group(more_group);
 }
 
-// Two pages: `more` shows the comparisons alone, the other one all but them.
-void show_page(CLI::App& app, bool more) {
-  for (CLI::Option* option : app.get_options())
-    if (!option->get_positional() && (option->get_group() == more_group) != more) option->group("");
-  if (more) app.footer("Example: millrace eval --ppl book.txt --ctx 512 --stride 256");
-  throw CLI::CallForHelp();
-}
-
 }  // namespace
 
 Run declare_eval(CLI::App& app) {
   const auto flags = std::make_shared<EvalFlags>();
-  app.set_help_flag();
-  app.add_flag_callback(
-      "-h,--help", [&app] { show_page(app, false); }, "show this help");
-  app.add_flag_callback(
-      "--help-more", [&app] { show_page(app, true); }, "masks, embeddings, forced experts, losses, perplexity");
+  add_help_pages(app, more_group, "masks, embeddings, forced experts, losses, perplexity",
+                 "millrace eval --ppl book.txt --ctx 512 --stride 256");
   flags->prompt.add_to(app);
   app.add_option("--positions", flags->positions, "a position per token, or the first one; default: 0")
       ->option_text("5,6,7|START")
@@ -313,6 +299,8 @@ Run declare_eval(CLI::App& app) {
   app.add_option("--logits", flags->logits, "logits of which rows: all (default), last, the last N, or 0,5,7")
       ->option_text("ROWS")
       ->check(check_logits);
+  app.add_option("--profile", flags->profile, "time every step; a Chrome trace, its sums on standard error")
+      ->option_text("F");
   app.add_option("--chunk", flags->engine.chunk, "tokens per pass; results do not depend on it")
       ->option_text("N")
       ->check(CLI::Range(1, 1 << 20));

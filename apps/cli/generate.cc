@@ -9,12 +9,14 @@
 
 #include "apps/cli/command.h"
 #include "apps/cli/session_file.h"
+#include "apps/common/help_pages.h"
 #include "apps/common/input.h"
 #include "apps/common/interrupt.h"
 #include "apps/common/json_text.h"
 #include "apps/common/mtp_flag.h"
 #include "apps/common/options.h"
 #include "apps/common/output.h"
+#include "apps/common/profile.h"
 #include "apps/common/progress.h"
 #include "apps/common/sampling_flags.h"
 #include "loader/tokenizer.h"
@@ -31,6 +33,7 @@ struct GenerateFlags {
   GenerateOptions generation;
   SamplingFlags sampling;
   MtpFlag mtp;
+  std::string profile;
   bool json = false, stats = false, render_only = false, no_cache = false;
   std::string session;  // a file, or nothing
   bool append = false, keep_session = false;
@@ -165,6 +168,8 @@ int generate_text(GenerateFlags& flags) {
   const auto start = std::chrono::steady_clock::now();
   flags.engine.mtp_layers = flags.mtp.layers();
   flags.generation.guesses = flags.mtp.guesses();
+  Profile profile(flags.profile);
+  flags.generation.observer = profile.observer();
   const std::unique_ptr<Engine> engine = open_engine(flags.engine);
   flags.mtp.check(*engine);
   const double load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -191,13 +196,25 @@ int generate_text(GenerateFlags& flags) {
   // An interrupted prompt leaves nothing worth keeping.
   const bool computed = !result.ids.empty() || result.finish_reason != FinishReason::interrupted;
   if (file && computed && !flags.keep_session) file->save(result);
+  profile.finish();
   return result.finish_reason == FinishReason::interrupted ? Interrupt::exit_code : EXIT_SUCCESS;
+}
+
+// What few need is on a page of help of its own.
+void move_to_second_page(CLI::App& app, const char* group) {
+  for (const char* option :
+       {"--no-generation-prompt", "--render-only", "--min-tokens", "--ignore-eos", "--append", "--keep-session",
+        "--no-cache", "--profile", "--repetition-penalty", "--logit-bias", "--window"})
+    app.get_option(option)->group(group);
 }
 
 }  // namespace
 
 Run declare_generate(CLI::App& app) {
   const auto flags = std::make_shared<GenerateFlags>();
+  constexpr const char* more_group = "More options";
+  add_help_pages(app, more_group, "prompts shown, sessions, stop tokens, biases, profiles",
+                 "millrace generate \"Once upon a time\" --profile trace.json");
   flags->prompt.add_to(app);
   app.add_flag("--render-only", flags->render_only, "print the prompt that --messages becomes, and stop")
       ->option_text(" ")
@@ -227,8 +244,11 @@ Run declare_generate(CLI::App& app) {
       ->excludes(session);
   app.add_flag("--json", flags->json, "print one JSON object instead of the text");
   app.add_flag("--stats", flags->stats, "speed and memory, on standard error");
+  app.add_option("--profile", flags->profile, "time every step; a Chrome trace, its sums on standard error")
+      ->option_text("F");
   flags->sampling.add_to(app);
   add_engine_options(app, flags->engine);
+  move_to_second_page(app, more_group);
   app.footer("Example: millrace generate \"Once upon a time\" -n 100");
   return [flags] { return flags->render_only ? render_prompt(*flags) : generate_text(*flags); };
 }

@@ -20,6 +20,16 @@ void write_output(std::string_view text) {
   }
 }
 
+void check_output_file(std::string_view option, const std::filesystem::path& path) {
+  std::error_code failure;
+  const auto status = std::filesystem::status(path, failure);
+  require(!std::filesystem::exists(status) || std::filesystem::is_regular_file(status), Errc::bad_argument,
+          "{}: {} is there and no regular file", option, path.string());
+  const std::filesystem::path folder = path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
+  require(std::filesystem::is_directory(folder, failure), Errc::not_found, "{}: {} is no folder", option,
+          folder.string());
+}
+
 bool output_is_terminal() noexcept {
   return isatty(STDOUT_FILENO) != 0;
 }

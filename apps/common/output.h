@@ -1,6 +1,7 @@
 // What a program writes: answers to standard output, everything else to standard error. Used by one thread at a time.
 #pragma once
 
+#include <filesystem>
 #include <string>
 #include <string_view>
 
@@ -12,6 +13,9 @@ struct ClosedPipe {};
 // Writes all of `text` to standard output at once. Throws ClosedPipe, or Error(io) when the system refuses.
 // SIGPIPE must be ignored.
 void write_output(std::string_view text);
+
+// Before anything is computed: whether the file that `option` names can be made at all. Throws Error naming both.
+void check_output_file(std::string_view option, const std::filesystem::path& path);
 
 bool output_is_terminal() noexcept;
 bool errors_are_terminal() noexcept;

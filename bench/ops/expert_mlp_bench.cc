@@ -19,6 +19,7 @@ class Experts final : public ExpertSource {
         scales_(static_cast<std::size_t>(hidden / 128 * (width / 128)), 1e-3f) {
     for (std::size_t i = 0; i < memory_.bytes(); ++i) memory_.data()[i] = static_cast<std::byte>(0x30 + i % 16);
   }
+  std::uint64_t expert_bytes(int) const override { return static_cast<std::uint64_t>(3 * hidden_ * width_); }
   ExpertLease acquire(int layer, int expert) override {
     return ExpertLease(*this, layer, expert,
                        {matrix(3 * expert, width_, hidden_), matrix(3 * expert + 1, width_, hidden_),
@@ -51,6 +52,12 @@ void expert_mlp(benchmark::State& state) {
                                      reinterpret_cast<const std::byte*>(ids.data()),
                                      reinterpret_cast<const std::byte*>(weights.data())};
   std::byte* const outputs[] = {reinterpret_cast<std::byte*>(y.data())};
+  const StepContext context{.batch = batch,
+                            .parallel = parallel,
+                            .rows = rows,
+                            .inputs = inputs,
+                            .outputs = outputs,
+                            .scratch = {scratch.data(), scratch.bytes()}};
   std::int64_t turn = 0;
   for (auto _ : state) {
     for (std::int64_t row = 0; row < rows; ++row)
@@ -58,19 +65,15 @@ void expert_mlp(benchmark::State& state) {
         ids[static_cast<std::size_t>(row * top_k + k)] =
             static_cast<std::int32_t>((turn + row) % (experts / top_k) + k * (experts / top_k));
     ++turn;
-    op.run({.batch = batch,
-            .parallel = parallel,
-            .rows = rows,
-            .inputs = inputs,
-            .outputs = outputs,
-            .scratch = {scratch.data(), scratch.bytes()}});
+    op.run(context);
     benchmark::DoNotOptimize(y.data());
   }
-  const double used = static_cast<double>(std::min(experts, rows * top_k) * 3 * hidden * width);
-  state.counters["weight_bytes"] =
-      benchmark::Counter(used * static_cast<double>(state.iterations()), benchmark::Counter::kIsRate);
-  state.counters["flops"] =
-      benchmark::Counter(op.cost(rows).flops * static_cast<double>(state.iterations()), benchmark::Counter::kIsRate);
+  const Cost cost = op.cost(context);
+  const auto rate = [&](double amount) {
+    return benchmark::Counter(amount * static_cast<double>(state.iterations()), benchmark::Counter::kIsRate);
+  };
+  state.counters["weight_bytes"] = rate(cost.weight_bytes);
+  state.counters["flops"] = rate(cost.flops);
 }
 BENCHMARK(expert_mlp)->Arg(1)->Arg(4)->Arg(64)->Unit(benchmark::kMillisecond);
 

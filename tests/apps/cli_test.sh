@@ -176,6 +176,9 @@ generating() {
   same "$(cat out)" "$text" "one thread"
   run 0 generate "$prompt" -n 8 --temperature 0 --isa scalar --weights bf16
   same "$(cat out)" "$text" "the scalar tier on bf16 weights"
+  run 0 generate "$prompt" -n 8 --temperature 0 --profile trace.json
+  same "$(cat out)" "$text" "with a profile"
+  grep -q '"name":"pass of 1 rows"' trace.json || complain "--profile has no passes: $(head -c 300 trace.json)"
   run 0 generate "$prompt" -n 8 --temperature 0 --no-cache
   same "$(cat out)" "$text" "without the cache"
   run 0 generate --tokens "$("$millrace" tokenize "$prompt")" -n 8 --top-k 1
@@ -325,6 +328,10 @@ evaluating() {
   json out "eval --ppl"
   run 0 eval --help-more
   grep -q -- --force-experts out || complain "--help-more: $(cat out)"
+  run 0 eval --tokens 1,2,3,4 --profile trace.json
+  grep -q 'all steps' err || complain "--profile prints no sums: $(cat err)"
+  grep -q '"name":"layers.1.mlp"' trace.json || complain "--profile lacks a step"
+  refused 1 "no/such" eval --tokens 1 --profile no/such/trace.json
   refused 2 "no prompt" eval --ppl story "$prompt"
   refused 2 "no prompt" eval --embeds a.safetensors "$prompt" --out e.safetensors
   refused 1 "as many" eval --tokens 1,2,3 --labels 1,2

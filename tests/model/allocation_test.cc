@@ -8,6 +8,7 @@
 #include "model/engine.h"
 #include "model/session.h"
 #include "model/speculation.h"
+#include "runtime/trace.h"
 #include "tests/support/paths.h"
 
 namespace {
@@ -54,6 +55,17 @@ TEST(Allocation, ADecodeStepAllocatesNothing) {
     session.forward(tokens);
     EXPECT_EQ(allocations - before, 0) << rows << " rows";
   }
+}
+
+TEST(Allocation, AnObservedStepAllocatesNothing) {
+  const auto engine = Engine::open(test::golden_dir() + "/models/mimo-basic", {.threads = 2});
+  Session session(*engine);
+  Trace trace(1000);
+  const std::vector<std::int32_t> token = {5};
+  for (int i = 0; i < 9; ++i) session.forward(token, {.observer = &trace});
+  const long before = allocations;
+  session.forward(token, {.observer = &trace});
+  EXPECT_EQ(allocations - before, 0);
 }
 
 TEST(Allocation, ASpeculativeStepAllocatesNothing) {

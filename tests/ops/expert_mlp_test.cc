@@ -34,6 +34,7 @@ class Experts final : public ExpertSource {
     hinted_.assign(experts.begin(), experts.end());
     acquired_.clear();
   }
+  std::uint64_t expert_bytes(int) const override { return 1000; }
   ExpertLease acquire(int layer, int expert) override {
     acquired_.push_back(expert);
     most_held_ = std::max(most_held_, ++held_);
@@ -142,13 +143,7 @@ std::vector<float> composed(const Experts& source, const Case& row) {
 }
 
 ExpertMlpOptions small(Compute compute, Rounding rounding) {
-  return {.hidden = 200,
-          .width = 136,
-          .top_k = 4,
-          .experts = 24,
-          .compute = compute,
-          .rounding = rounding,
-          .weight_bytes = 1};
+  return {.hidden = 200, .width = 136, .top_k = 4, .experts = 24, .compute = compute, .rounding = rounding};
 }
 
 TEST(ExpertMlp, MatchesTheOracle) {

@@ -21,7 +21,7 @@ class Ids final : public Op {
     for (std::int64_t i = 0; i < context.rows * width_; ++i)
       context.output(0)[i] = static_cast<float>(context.batch.tokens[static_cast<std::size_t>(i / width_)]);
   }
-  Cost cost(std::int64_t) const override { return {}; }
+  Cost cost(const StepContext&) const override { return {}; }
 
  private:
   std::int64_t width_;

@@ -18,7 +18,7 @@ class ProbeOp final : public Op {
     if (body_) body_(context);
   }
   std::size_t scratch_bytes(std::int64_t, int) const override { return scratch_; }
-  Cost cost(std::int64_t) const override { return {}; }
+  Cost cost(const StepContext&) const override { return {}; }
 
  private:
   std::function<void(const StepContext&)> body_;
