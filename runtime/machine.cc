@@ -2,6 +2,7 @@
 
 #include <fstream>
 #include <string>
+#include <string_view>
 
 namespace millrace {
 
@@ -17,6 +18,14 @@ std::uint64_t available_memory() noexcept {
   } catch (const std::exception&) {
   }
   return 0;
+}
+
+std::string processor_name() {
+  std::ifstream file("/proc/cpuinfo");
+  constexpr std::string_view key = "model name\t: ";
+  for (std::string line; std::getline(file, line);)
+    if (line.starts_with(key)) return line.substr(key.size());
+  return "unknown processor";
 }
 
 }  // namespace millrace

@@ -1,39 +1,25 @@
 // ceilings_bench: the matrix kernels as fractions of what the processor can do, measured in the same minutes.
 // Ceilings and kernels alternate, medians are compared. Time is the processor time of the slowest thread, so that other
 // work on the machine disturbs less.
-#include "bench/ceilings.h"
-
 #include <fmt/format.h>
 #include <time.h>
 
 #include <algorithm>
-#include <fstream>
 #include <functional>
 #include <string>
 #include <vector>
 
+#include "ops/ceilings.h"
 #include "ops/gemm.h"
 #include "ops/linear_kernels.h"
 #include "runtime/bfloat16.h"
 #include "runtime/buffer.h"
+#include "runtime/machine.h"
 #include "runtime/parallel.h"
 #include "runtime/tensor.h"
 
 namespace millrace {
-
-MILLRACE_DECLARE_TIERS(bench::ReadStreamFn, read_stream)
-MILLRACE_DECLARE_TIERS(bench::PeakFn, peak_fma)
-MILLRACE_DECLARE_TIERS(bench::PeakFn, peak_dpbf16)
-
 namespace bench {
-
-const Kernel<ReadStreamFn> read_stream = {
-    "read_stream", {nullptr, MILLRACE_AVX2(read_stream), MILLRACE_AVX512(read_stream), nullptr, nullptr}};
-const Kernel<PeakFn> peak_fma = {"peak_fma",
-                                 {nullptr, MILLRACE_AVX2(peak_fma), MILLRACE_AVX512(peak_fma), nullptr, nullptr}};
-const Kernel<PeakFn> peak_dpbf16 = {"peak_dpbf16",
-                                    {nullptr, nullptr, nullptr, MILLRACE_AVX512BF16(peak_dpbf16), nullptr}};
-
 namespace {
 
 constexpr std::int64_t memory_bytes = std::int64_t{1} << 30, inputs = 4096, prefill_rows = 512, prefill_outputs = 4096;
@@ -43,13 +29,6 @@ double thread_seconds() {
   timespec now{};
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
   return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
-}
-
-std::string cpu_name() {
-  std::ifstream file("/proc/cpuinfo");
-  for (std::string line; std::getline(file, line);)
-    if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
-  return "unknown CPU";
 }
 
 // Runs body(begin, end, worker) on [0, count) and returns the seconds of the slowest thread.
@@ -161,7 +140,7 @@ void decode_speed(const Buffer& memory, const std::uint8_t* small_codes, int thr
           {{"prefetched read", work,
             [&] {
               return timed(parallel, memory_bytes, inputs, [&](std::int64_t begin, std::int64_t end, int) {
-                sink = read_stream.best()(memory.data() + begin, end - begin);
+                sink = read_stream_kernel.best()(memory.data() + begin, end - begin);
               });
             }},
            {"fp8", work, [&] { return fp8.seconds(parallel, pairs); }},
@@ -195,33 +174,28 @@ void prefill_speed(const Buffer& memory, const std::uint8_t* small_codes, int th
   Product fp8(memory, small_codes, LinearFormat::f8_e4m3, prefill_outputs, prefill_rows, threads);
   Product bf16(memory, small_codes, LinearFormat::bf16, prefill_outputs, prefill_rows, threads);
   const double work = 2.0 * prefill_rows * prefill_outputs * inputs;
-  const auto peak = [&](PeakFn* loop, double flops) {
-    const auto steps = static_cast<std::int64_t>(work / 4 / flops / threads);
-    return 4 * timed(parallel, threads, 1, [&, steps](std::int64_t, std::int64_t, int) { sink = loop(steps); });
-  };
-  const auto contests = [&](Isa isa, const char* name, PeakFn* loop, double flops) {
-    LinearFn* kernel = linear_bf16_kernel.at(isa);
-    return std::vector<Contest>{{fmt::format("peak of {}", name), work, [&, loop, flops] { return peak(loop, flops); }},
-                                {"fp8", work, [&, kernel] { return fp8.seconds(parallel, kernel); }},
-                                {"bf16", work, [&, kernel] { return bf16.seconds(parallel, kernel); }}};
+  // A quarter of the work, which is long enough.
+  const auto peak_seconds = [&](const MultiplyPeak& peak) {
+    const auto steps = static_cast<std::int64_t>(work / 4 / peak.step_flops / threads);
+    return 4 * timed(parallel, threads, 1, [&](std::int64_t, std::int64_t, int) { sink = peak.run(steps); });
   };
   const std::string title =
       fmt::format("{} rows x {} x {}, {} thread(s)", prefill_rows, prefill_outputs, inputs, threads);
-  const Isa isa = active_isa();
-  auto fma = contests(std::min(isa, Isa::avx512), "fp32 fma", peak_fma.best(), peak_fma_flops);
-  fma.push_back(
-      {fmt::format("OpenBLAS sgemm ({})", gemm_core()), work, [&] { return openblas_seconds(memory, threads); }});
-  compare(title, "GFLOP/s", std::move(fma));
-  if (isa >= Isa::avx512bf16)
-    compare(title, "GFLOP/s", contests(isa, "vdpbf16ps", peak_dpbf16.best(), peak_dpbf16_flops));
+  for (const MultiplyPeak& peak : multiply_peaks()) {
+    const bool pairs = peak.name == "vdpbf16ps";
+    LinearFn* kernel = linear_bf16_kernel.at(pairs ? active_isa() : std::min(active_isa(), Isa::avx512));
+    std::vector<Contest> contests = {{fmt::format("peak of {}", peak.name), work, [&] { return peak_seconds(peak); }},
+                                     {"fp8", work, [&, kernel] { return fp8.seconds(parallel, kernel); }},
+                                     {"bf16", work, [&, kernel] { return bf16.seconds(parallel, kernel); }}};
+    if (!pairs)
+      contests.push_back(
+          {fmt::format("OpenBLAS sgemm ({})", gemm_core()), work, [&] { return openblas_seconds(memory, threads); }});
+    compare(title, "GFLOP/s", std::move(contests));
+  }
 }
 
 int run() {
-  fmt::print("{}, tier {}\n", cpu_name(), name_of(active_isa()));
-  if (active_isa() == Isa::scalar) {
-    fmt::print("nothing to compare: the scalar tier has no ceilings\n");
-    return 0;
-  }
+  fmt::print("{}, tier {}\n", processor_name(), name_of(active_isa()));
   Buffer memory(static_cast<std::size_t>(memory_bytes), "weights");
   fill(memory);
   const std::vector<std::uint8_t> small_codes = small_codes_of(memory);
