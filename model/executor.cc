@@ -47,7 +47,8 @@ void Executor::compute(std::span<const SessionStep> steps, const PassOptions& op
   while (fill_batch(steps, chunk)) {
     engine_.checkpoint().check_sizes();
     make_room();
-    engine_.program().run(batch_, workspace_, engine_.parallel(), options.observer);
+    const Parallel& parallel = options.parallel != nullptr ? *options.parallel : engine_.parallel();
+    engine_.program().run(batch_, workspace_, parallel, options.observer);
     take_logits();
     tell_drafters();
     if (!options.progress) continue;

@@ -22,8 +22,9 @@ struct SessionStep {
 };
 
 struct PassOptions {
-  std::int64_t chunk = 0;        // most rows of a pass, of all sessions together; 0 = the engine's
-  Observer* observer = nullptr;  // sees every pass; the runs of its batch are those of the sessions' caches
+  std::int64_t chunk = 0;              // most rows of a pass, of all sessions together; 0 = the engine's
+  const Parallel* parallel = nullptr;  // computes, with at most the engine's threads; null = the engine's
+  Observer* observer = nullptr;        // sees every pass; the runs of its batch are those of the sessions' caches
   std::function<void(std::int64_t done)> progress;  // as in ForwardOptions, of all sessions together
 };
 

@@ -1,6 +1,7 @@
 #include "model/session.h"
 
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "loader/kv_file.h"
@@ -79,6 +80,29 @@ void Session::cut_cache(std::int64_t rows) noexcept {
   else
     cache_.clear();
   if (drafter_) drafter_->truncate(cache_.length());
+}
+
+void Session::adopt(std::span<const std::int32_t> tokens, KvCache cache) {
+  const auto layers = engine_.program().kv_layers();
+  bool same = cache.layers() == layers.size() && cache.dtype() == engine_.kv_dtype();
+  for (std::size_t layer = 0; same && layer < layers.size(); ++layer) {
+    const LayerKvShape &has = cache.shape(static_cast<int>(layer)), &wants = layers[layer];
+    same = has.kv_heads == wants.kv_heads && has.qk_dim == wants.qk_dim && has.v_dim == wants.v_dim &&
+           has.window == wants.window;
+  }
+  require(same && cache.capacity() == engine_.context(), Errc::bad_argument, "a cache that is not of this model");
+  require(cache.length() == std::ssize(tokens), Errc::bad_argument, "a cache of {} rows for {} tokens", cache.length(),
+          tokens.size());
+  for (std::int32_t id : tokens)
+    require(id >= 0 && id < engine_.config().vocab, Errc::bad_argument, "token id {}, expected 0 to {}", id,
+            engine_.config().vocab - 1);
+  std::vector<std::int32_t> positions(tokens.size());
+  std::iota(positions.begin(), positions.end(), 0);
+  tokens_.assign(tokens.begin(), tokens.end());
+  positions_ = std::move(positions);
+  fixed_ = 0;
+  cache_ = std::move(cache);
+  if (drafter_) drafter_->truncate(0);
 }
 
 void Session::save(const std::filesystem::path& path) const {

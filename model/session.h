@@ -82,6 +82,11 @@ class Session {
   Drafter* drafter() noexcept { return drafter_ && fixed_ == 0 ? &*drafter_ : nullptr; }
   GuessPolicy& guess_policy() noexcept { return guess_policy_; }
 
+  // Becomes the sequence of `tokens`, at positions from 0 on, of which `cache` holds every one: computed elsewhere, or
+  // made up to be measured. Throws Error(bad_argument) for ids outside the vocabulary and a cache of other layers,
+  // another type, length or capacity.
+  void adopt(std::span<const std::int32_t> tokens, KvCache cache);
+
   // Writes tokens, positions and cache to a file (loader/kv_file.h), whole or not at all. Throws Error(io).
   void save(const std::filesystem::path& path) const;
   // Becomes what was saved. Throws Error, naming the file, what was expected and what was found, for a file that is

@@ -17,5 +17,6 @@ Run declare_tokenize(CLI::App& app);
 Run declare_detokenize(CLI::App& app);
 Run declare_inspect(CLI::App& app);
 Run declare_synth(CLI::App& app);
+Run declare_bench(CLI::App& app);
 
 }  // namespace millrace

@@ -29,6 +29,7 @@ constexpr std::array subcommands = {
     Subcommand{"detokenize", "Turn token ids into text.", declare_detokenize},
     Subcommand{"inspect", "Show what a model is made of, and check its files.", declare_inspect},
     Subcommand{"synth", "Write a synthetic model of exact shapes, for tests and benchmarks.", declare_synth},
+    Subcommand{"bench", "Measure a model against what the machine can do.", declare_bench},
 };
 
 constexpr int wrong_use = 2;

@@ -54,7 +54,7 @@ help_and_version() {
   grep -Eq '^millrace [0-9]+\.[0-9]+\.[0-9]+$' out || complain "--version: $(cat out)"
   run 0
   grep -q generate out || complain "no subcommand shows no help"
-  for subcommand in "" generate chat eval tokenize detokenize inspect synth; do
+  for subcommand in "" generate chat eval tokenize detokenize inspect synth bench; do
     run 0 $subcommand --help
     [ "$(wc -l <out)" -le 44 ] || complain "help of '$subcommand' has $(wc -l <out) lines"
     [ "$(wc -L <out)" -le 100 ] || complain "help of '$subcommand' has lines of $(wc -L <out) columns"
@@ -387,6 +387,21 @@ synthesizing() {
   [ "$(du -sm sparse | cut -f1)" -le 4 ] || complain "a sparse folder takes $(du -sm sparse)"
 }
 
+benchmarking() {
+  run 0 bench --threads 1 --prompt 8 --gen 2 --batch 1,2 --depth 0,9 --rounds 2 --json bench.json
+  json bench.json "bench --json"
+  grep -q 'decode, 1 thread, batch 2, depth 0' out || complain "bench: $(cat out)"
+  for key in processor tier version rounds ceilings results '"disk"' fraction kinds '"threads":1' '"depth":9' '"prefill"'; do
+    grep -q -- "$key" bench.json || complain "$key is not in what bench --json wrote"
+  done
+  grep -q 'null' bench.json && complain "bench --json has numbers that are none"
+  run 0 bench --compare bench.json bench.json
+  grep -q 'prefill, 1 thread, 8 tokens.* 1.000' out || complain "bench --compare: $(cat out)"
+  refused 1 "trace.json" bench --compare bench.json trace.json
+  refused 2 "depth" bench --depth -1
+  refused 2 "only" bench --only everything
+}
+
 second_family() {
   [ -d "$golden/models/minimax-basic" ] || return
   cp -r "$golden/models/minimax-basic" mirror
@@ -456,6 +471,7 @@ closed_output
 interrupted
 evaluating
 inspecting
+benchmarking
 synthesizing
 second_family
 broken_models

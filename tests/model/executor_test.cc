@@ -57,6 +57,20 @@ TEST_P(ExecutorTest, SessionsOfAPassDoNotSeeEachOther) {
   }
 }
 
+TEST_P(ExecutorTest, APassMayUseFewerThreads) {
+  const auto engine = open_engine({.threads = 2});
+  const auto executor = std::make_shared<Executor>(*engine);
+  const Parallel one(1), three(3);
+  Session session(executor);
+  const Tokens tokens = {1, 2, 3};
+  const SessionStep step = {.session = &session, .tokens = tokens};
+  executor->forward(std::span(&step, 1), {.parallel = &one});
+  Session alone(*engine);
+  expect_same_bits(session.logits(), alone.forward(tokens), "one thread");
+  EXPECT_THAT(error_of(Errc::bad_argument, [&] { executor->forward(std::span(&step, 1), {.parallel = &three}); }),
+              HasSubstr("3 threads"));
+}
+
 TEST_P(ExecutorTest, WhatIsComputedAgainSharesAPassToo) {
   const auto engine = open_engine({.chunk = 64});
   const auto executor = std::make_shared<Executor>(*engine);

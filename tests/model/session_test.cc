@@ -202,6 +202,23 @@ TEST_P(SessionTest, PositionsEnd) {
   EXPECT_EQ(session.length(), 1);
 }
 
+TEST_P(SessionTest, AnAdoptedSequenceGoesOnAsItsOwn) {
+  const auto engine = open_engine();
+  Random random(1);
+  const Tokens held = random_tokens(random, *engine, 70), more = random_tokens(random, *engine, 3);
+  Session computed(*engine), session(*engine);
+  computed.forward(held);
+  session.forward(Tokens{1, 2});
+  session.adopt(held, computed.cache().fork());
+  EXPECT_EQ(session.length(), 70);
+  expect_same_bits(logits_of(session, more), fresh_logits(*engine, held, more), "adopted");
+  EXPECT_THAT(error_of(Errc::bad_argument, [&] { session.adopt(more, computed.cache().fork()); }),
+              HasSubstr("70 rows for 3 tokens"));
+  EXPECT_THAT(error_of(Errc::bad_argument, [&] { session.adopt({}, KvCache({}, Dtype::bf16, 9)); }),
+              HasSubstr("not of this model"));
+  EXPECT_EQ(session.length(), 73);
+}
+
 std::string name_of_case(const testing::TestParamInfo<SessionTest::ParamType>& chosen) {
   constexpr std::array<const char*, 3> names = {"fast", "hf", "f32"};
   std::string name = std::get<0>(chosen.param);

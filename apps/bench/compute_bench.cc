@@ -1,0 +1,112 @@
+#include "apps/bench/compute_bench.h"
+
+#include <algorithm>
+#include <chrono>
+#include <random>
+#include <unordered_map>
+
+namespace millrace {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// A cache of `rows` rows of normally distributed keys and values, the same every 256 rows.
+KvCache random_cache(const Engine& engine, std::int64_t rows) {
+  const auto layers = engine.program().kv_layers();
+  KvCache cache(layers, engine.kv_dtype(), engine.context());
+  cache.reserve(rows);
+  std::mt19937 generator(1);
+  std::normal_distribution<float> normal;
+  for (std::size_t layer = 0; layer < layers.size(); ++layer) {
+    const LayerKvShape& shape = layers[layer];
+    constexpr std::int64_t block = KvCache::page_rows;
+    std::vector<float> keys(static_cast<std::size_t>(block * shape.kv_heads * shape.qk_dim));
+    std::vector<float> values(static_cast<std::size_t>(block * shape.kv_heads * shape.v_dim));
+    for (std::vector<float>* block_of : {&keys, &values})
+      for (float& value : *block_of) value = normal(generator);
+    for (std::int64_t row = 0; row < rows; row += block)
+      cache.write(static_cast<int>(layer), row, std::min(block, rows - row), keys.data(), values.data());
+  }
+  cache.advance(rows);
+  return cache;
+}
+
+}  // namespace
+
+ComputeBench::ComputeBench(const Engine& engine) : engine_(engine), executor_(std::make_shared<Executor>(engine)) {}
+
+std::vector<std::int32_t> ComputeBench::tokens(std::int64_t count) {
+  std::mt19937 generator(2);
+  std::uniform_int_distribution<std::int32_t> id(0, static_cast<std::int32_t>(engine_.config().vocab - 1));
+  std::vector<std::int32_t> ids(static_cast<std::size_t>(count));
+  for (std::int32_t& value : ids) value = id(generator);
+  return ids;
+}
+
+const Session& ComputeBench::holding(std::int64_t depth) {
+  const auto found = sessions_.find(depth);
+  if (found != sessions_.end()) return found->second;
+  Session session(executor_);
+  if (depth > 0) session.adopt(tokens(depth), random_cache(engine_, depth));
+  return sessions_.emplace(depth, std::move(session)).first->second;
+}
+
+double ComputeBench::run(const ComputeCase& what, const Parallel& parallel, Observer* observer) {
+  std::vector<Session> sessions;
+  for (std::int64_t i = 0; i < what.batch; ++i) sessions.push_back(holding(what.depth).fork());
+  std::vector<SessionStep> steps(sessions.size());
+  PassOptions options{.parallel = &parallel};
+  const std::int64_t length = what.prompt > 0 ? what.prompt : 1, passes = what.generate + 1;
+  const std::vector<std::int32_t> ids = tokens(length * what.batch * passes);
+  Clock::time_point start = Clock::now();
+  for (std::int64_t pass = 0; pass < passes; ++pass) {
+    if (pass == 1) start = Clock::now();
+    if (pass == 1 || what.prompt > 0) options.observer = observer;
+    for (std::size_t i = 0; i < sessions.size(); ++i) {
+      const auto first = (static_cast<std::size_t>(pass) * sessions.size() + i) * static_cast<std::size_t>(length);
+      steps[i] = {.session = &sessions[i], .tokens = std::span(ids).subspan(first, static_cast<std::size_t>(length))};
+    }
+    executor_->forward(steps, options);
+  }
+  return seconds_since(start);
+}
+
+void ComputeBench::describe(const ComputeCase& what, const Parallel& parallel, BenchResult& result) {
+  const std::int64_t chunks = what.prompt / engine_.chunk() + 1;
+  Trace trace(engine_.program().steps().size() * static_cast<std::size_t>(what.generate + chunks));
+  const double seconds = run(what, parallel, &trace);
+  const double passes = what.prompt > 0 ? 1 : static_cast<double>(what.generate);
+  // The passes of one prefill may share one reading of the weights.
+  std::unordered_map<const Step*, double> read;
+  std::unordered_map<std::string_view, Cost> costs;
+  for (const Trace::Event& event : trace.events()) {
+    Cost& cost = costs[event.step->op->kind()];
+    double& before = read[event.step];
+    double weights = event.cost.weight_bytes;
+    if (what.prompt > 0) weights = std::max(0.0, weights - before);
+    before += weights;
+    cost.weight_bytes += weights;
+    cost.cache_bytes += event.cost.cache_bytes;
+    cost.flops += event.cost.flops;
+  }
+  for (const Trace::KindTotal& total : trace.kinds()) {
+    const Cost& cost = costs[total.kind];
+    BenchKind& kind = result.kinds.emplace_back();
+    kind.kind = total.kind;
+    kind.steps = static_cast<std::int64_t>(static_cast<double>(total.steps) / passes);
+    kind.seconds = total.seconds / passes;
+    kind.bytes = (cost.weight_bytes + cost.cache_bytes) / passes;
+    kind.flops = cost.flops / passes;
+    result.bytes += kind.bytes;
+    result.flops += kind.flops;
+  }
+  std::sort(result.kinds.begin(), result.kinds.end(),
+            [](const BenchKind& a, const BenchKind& b) { return a.seconds > b.seconds; });
+  result.between_seconds = (seconds - trace.total().seconds) / passes;
+}
+
+}  // namespace millrace

@@ -1,0 +1,50 @@
+// ComputeBench: prefills and decodes of an engine, to be timed again and again. Tokens are random ids, the same every
+// time, so that every time the same experts are read. A session that is to hold tokens already gets random keys and
+// values for them: attending to them takes the same time, and no prefill is needed. Used by one thread.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "apps/bench/report.h"
+#include "model/executor.h"
+#include "runtime/trace.h"
+
+namespace millrace {
+
+struct ComputeCase {
+  std::int64_t prompt = 0;    // tokens of a prefill; 0: a decode
+  std::int64_t batch = 1;     // sessions in one pass
+  std::int64_t depth = 0;     // tokens each of them holds before
+  std::int64_t generate = 0;  // passes
+
+  bool operator==(const ComputeCase&) const = default;
+};
+
+class ComputeBench {
+ public:
+  // `engine` must outlive it and be opened for as many threads as any `parallel` below has.
+  explicit ComputeBench(const Engine& engine);
+
+  const Engine& engine() const noexcept { return engine_; }
+
+  // Computes what fits the context once and returns the seconds of a prefill, or of all decoding passes but a first
+  // one, which is not timed. `observer`, which may be null, sees what is timed.
+  double run(const ComputeCase& what, const Parallel& parallel, Observer* observer);
+
+  // The same with a trace: what a prefill, or one decoding pass on average, moves and multiplies, and how long each
+  // kind of operator takes.
+  void describe(const ComputeCase& what, const Parallel& parallel, BenchResult& result);
+
+ private:
+  const Session& holding(std::int64_t depth);
+  std::vector<std::int32_t> tokens(std::int64_t count);
+
+  const Engine& engine_;
+  std::shared_ptr<Executor> executor_;
+  std::map<std::int64_t, Session> sessions_;  // by depth
+};
+
+}  // namespace millrace

@@ -1,0 +1,155 @@
+#include "apps/bench/runner.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "apps/bench/compute_bench.h"
+#include "apps/bench/load_bench.h"
+#include "apps/common/options.h"
+#include "ops/ceilings.h"
+#include "runtime/machine.h"
+
+namespace millrace {
+namespace {
+
+constexpr double peak_seconds = 0.05;
+constexpr int readings = 2;  // before and after each result
+
+// Prompts, depths and passes cut to what the context holds; none of them twice.
+std::vector<ComputeCase> cases_of(const BenchPlan& plan, std::int64_t context) {
+  std::vector<ComputeCase> cases;
+  const auto add = [&](const ComputeCase& wanted) {
+    ComputeCase what = wanted;
+    what.prompt = std::min(what.prompt, context);
+    what.generate = std::min(what.generate, context - 1);
+    if (what.prompt == 0) what.depth = std::min(what.depth, context - 1 - what.generate);
+    if (std::find(cases.begin(), cases.end(), what) == cases.end()) cases.push_back(what);
+  };
+  for (std::int64_t prompt : plan.prompts) add({.prompt = prompt});
+  for (std::int64_t batch : plan.batches)
+    add({.batch = batch, .depth = plan.depths.front(), .generate = plan.generate});
+  for (std::size_t i = 1; i < plan.depths.size() && !plan.batches.empty(); ++i)
+    add({.batch = plan.batches.front(), .depth = plan.depths[i], .generate = plan.generate});
+  return cases;
+}
+
+// The best of some readings: whatever else the machine does can only make it look slower.
+double bandwidth_of(const ReadCeiling& memory, const Parallel& parallel) {
+  double best = 0;
+  for (int i = 0; i < readings; ++i) best = std::max(best, memory.measure(parallel));
+  return best;
+}
+
+// Everything that is computed on one number of threads.
+class ThreadRounds {
+ public:
+  ThreadRounds(const BenchPlan& plan, int threads, ComputeBench& bench) : parallel_(threads), bench_(bench) {
+    read_ = {.name = "read", .threads = threads, .unit = "GB/s"};
+    for (const MultiplyPeak& peak : multiply_peaks())
+      peaks_.push_back({.name = std::string(peak.name), .threads = threads, .unit = "GFLOP/s"});
+    cases_ = cases_of(plan, bench.engine().context());
+    for (const ComputeCase& what : cases_)
+      results_.push_back({.measure = what.prompt > 0 ? "prefill" : "decode",
+                          .threads = threads,
+                          .prompt = what.prompt,
+                          .batch = what.prompt > 0 ? 0 : what.batch,
+                          .depth = what.depth,
+                          .unit = "tokens/s"});
+  }
+
+  // Before the rounds: what each case takes to read and to multiply.
+  void describe() {
+    for (std::size_t i = 0; i < cases_.size(); ++i) {
+      bench_.run(cases_[i], parallel_, nullptr);  // takes memory and fills caches
+      bench_.describe(cases_[i], parallel_, results_[i]);
+    }
+  }
+
+  void round(const ReadCeiling& memory) {
+    const std::vector<MultiplyPeak> peaks = multiply_peaks();
+    double flops = 0;
+    for (std::size_t i = 0; i < peaks.size(); ++i) {
+      const double rate = measure_peak(peaks[i], parallel_, peak_seconds);
+      peaks_[i].rate.values.push_back(1e-9 * rate);
+      flops = std::max(flops, rate);
+    }
+    for (std::size_t i = 0; i < cases_.size(); ++i) {
+      const ComputeCase& what = cases_[i];
+      const double passes = what.prompt > 0 ? 1 : static_cast<double>(what.generate);
+      const double before = bandwidth_of(memory, parallel_);
+      const double seconds = bench_.run(what, parallel_, nullptr) / passes;
+      const double bandwidth = std::max(before, bandwidth_of(memory, parallel_));
+      read_.rate.values.push_back(1e-9 * bandwidth);
+      BenchResult& result = results_[i];
+      const auto tokens = static_cast<double>(what.prompt > 0 ? what.prompt : what.batch);
+      result.rate.values.push_back(tokens / seconds);
+      result.fraction.values.push_back(std::max(result.bytes / bandwidth, result.flops / flops) / seconds);
+    }
+  }
+
+  void finish(BenchReport& report) {
+    double flops = 0;
+    for (const BenchCeiling& peak : peaks_) flops = std::max(flops, 1e9 * peak.rate.median());
+    for (BenchResult& result : results_) {
+      for (BenchKind& kind : result.kinds)
+        kind.ceiling_seconds = std::max(kind.bytes / (1e9 * read_.rate.median()), kind.flops / flops);
+      report.results.push_back(std::move(result));
+    }
+    report.ceilings.push_back(std::move(read_));
+    for (BenchCeiling& peak : peaks_) report.ceilings.push_back(std::move(peak));
+  }
+
+ private:
+  Parallel parallel_;
+  ComputeBench& bench_;
+  BenchCeiling read_;
+  std::vector<BenchCeiling> peaks_;
+  std::vector<ComputeCase> cases_;
+  std::vector<BenchResult> results_;  // of each case
+};
+
+void compute(const BenchPlan& plan, const Engine& engine, BenchReport& report) {
+  if (plan.prompts.empty() && plan.batches.empty()) return;
+  const auto tell = [&plan](const std::string& stage) {
+    if (plan.progress) plan.progress(stage);
+  };
+  tell("warming up");
+  ComputeBench bench(engine);
+  std::vector<std::unique_ptr<ThreadRounds>> all;
+  for (int threads : plan.threads) all.push_back(std::make_unique<ThreadRounds>(plan, threads, bench));
+  for (const auto& rounds : all) rounds->describe();
+  const ReadCeiling memory(std::min(plan.read_bytes, std::max(available_memory() / 4, plan.read_bytes / 16)));
+  for (int round = 0; round < plan.rounds; ++round) {
+    tell(fmt::format("computing, round {} of {}", round + 1, plan.rounds));
+    for (const auto& rounds : all) rounds->round(memory);
+  }
+  for (const auto& rounds : all) rounds->finish(report);
+}
+
+}  // namespace
+
+BenchReport run_bench(const BenchPlan& plan) {
+  EngineOptions options = plan.engine;
+  options.threads = *std::max_element(plan.threads.begin(), plan.threads.end());
+  BenchReport report = {.version = MILLRACE_VERSION,
+                        .processor = processor_name(),
+                        .tier = std::string(name_of(active_isa())),
+                        .model = {},
+                        .numerics = plan.numerics,
+                        .weights = {},
+                        .rounds = plan.rounds,
+                        .disk = {},
+                        .ceilings = {},
+                        .results = {}};
+  const std::unique_ptr<Engine> engine =
+      plan.load ? measure_loading(plan.model, options, std::min(plan.rounds, most_loads), plan.progress, report)
+                : Engine::open(plan.model, options);
+  report.model = model_name(*engine);
+  report.weights = engine->weight_format() == WeightFormat::fp8 ? "fp8" : "bf16";
+  compute(plan, *engine, report);
+  return report;
+}
+
+}  // namespace millrace
