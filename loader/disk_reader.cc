@@ -81,8 +81,9 @@ class ThreadReader final : public DiskReader {
 bool ReadProgress::advance(std::int64_t result, int& error) noexcept {
   error = 0;
   if (result == -EINTR || result == -EAGAIN) return false;
-  if (result == -EINVAL && read_.file->direct()) {
+  if (result == -EINVAL && direct_) {
     read_.file->go_indirect();
+    direct_ = false;
     return false;
   }
   if (result < 0) {

@@ -14,6 +14,7 @@ enum class DiskIo {
   automatic,  // io_uring where the system allows it, else threads
   uring,      // one thread, many reads under way
   threads,    // a read per thread
+  mapped,     // no reader: the system reads the pages of mapped files when they are touched; for comparison
 };
 
 struct DiskRead {
@@ -56,7 +57,7 @@ std::unique_ptr<DiskReader> make_disk_reader(DiskIo io, int most, DiskReader::Cl
 class ReadProgress {
  public:
   ReadProgress() = default;
-  explicit ReadProgress(const DiskRead& read) : read_(read) {}
+  explicit ReadProgress(const DiskRead& read) : read_(read), direct_(read.file->direct()) {}
 
   const DiskRead& read() const noexcept { return read_; }
   // What is still to be read.
@@ -71,6 +72,7 @@ class ReadProgress {
  private:
   DiskRead read_;
   std::size_t done_ = 0;
+  bool direct_ = false;
 };
 
 }  // namespace millrace

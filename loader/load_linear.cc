@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <type_traits>
 #include <vector>
 
@@ -142,7 +143,6 @@ void load_runs(const StoredLinear& stored, Form form, const ByteSource& source, 
     const std::span<std::byte> target = memory.subspan(static_cast<std::size_t>(run) * loaded_bytes, loaded_bytes);
     if (form == Form::as_stored) {
       source.copy(stored.weight, run_begin(stored, run), target);
-      check_codes(stored, run, target);
       continue;
     }
     const std::span<const std::byte> data = source.view(stored.weight, run_begin(stored, run), run_bytes(stored));
@@ -182,13 +182,18 @@ void load_transposed(const StoredLinear& stored, Form form, const ByteSource& so
   load_columns(stored, source, parallel, reinterpret_cast<Bfloat16*>(memory.data()));
 }
 
-// BlockScales::small_codes of a loaded weight, behind its scales.
+// BlockScales::small_codes of a loaded weight, behind its scales, and the check of its codes.
 const std::uint8_t* mark_small_codes(const StoredLinear& stored, const Parallel* parallel, const std::byte* data,
                                      std::span<std::byte> scales) {
   auto* marks = reinterpret_cast<std::uint8_t*>(scales.last(mark_bytes(stored)).data());
+  std::atomic<bool> clean = true;
   for_rows(parallel, stored.out, [&](std::int64_t begin, std::int64_t end) {
-    millrace::mark_small_codes(reinterpret_cast<const std::uint8_t*>(data), stored.in, begin, end, marks);
+    if (!millrace::mark_small_codes(reinterpret_cast<const std::uint8_t*>(data), stored.in, begin, end, marks))
+      clean = false;
   });
+  const auto run_bytes_loaded = static_cast<std::size_t>(run_bytes(stored));
+  for (std::int64_t run = 0; run < stored.rows.runs && !clean; ++run)
+    check_codes(stored, run, {data + static_cast<std::size_t>(run) * run_bytes_loaded, run_bytes_loaded});
   return marks;
 }
 
@@ -262,9 +267,7 @@ Tensor arrange_linear(const StoredLinear& stored, const WeightOptions& options, 
   } else if (!weights.empty()) {
     load_runs(stored, form, source, scales.data(), options.parallel, weights);
   } else {
-    const std::span<const std::byte> found = source.view(stored.weight, run_begin(stored, 0), run_bytes(stored));
-    check_codes(stored, 0, found);
-    data = found.data();
+    data = source.view(stored.weight, run_begin(stored, 0), run_bytes(stored)).data();
   }
   const std::uint8_t* small_codes = nullptr;
   if (form == Form::as_stored && stored.weight.entry->dtype == Dtype::f8_e4m3)

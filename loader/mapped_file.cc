@@ -48,7 +48,8 @@ MappedFile::MappedFile(const std::filesystem::path& path) : path_(path.string())
   require(fstat(file.value, &status) == 0, Errc::io, "{}: cannot be examined: {}", path_, reason(errno));
   require(!S_ISDIR(status.st_mode), Errc::bad_file, "{}: a file was expected, found a directory", path_);
   require(S_ISREG(status.st_mode), Errc::bad_file, "{}: not a regular file", path_);
-  bytes_ = static_cast<std::size_t>(status.st_size);
+  identity_ = identity_of(file.value, path_);
+  bytes_ = static_cast<std::size_t>(identity_.bytes);
   if (bytes_ > 0) {
     void* data = mmap(nullptr, bytes_, PROT_READ, MAP_SHARED, file.value, 0);
     require(data != MAP_FAILED, Errc::io, "{}: {} bytes cannot be mapped: {}", path_, bytes_, reason(errno));
@@ -61,6 +62,7 @@ MappedFile::MappedFile(MappedFile&& other) noexcept
     : path_(std::move(other.path_)),
       data_(std::exchange(other.data_, nullptr)),
       bytes_(std::exchange(other.bytes_, 0)),
+      identity_(other.identity_),
       descriptor_(std::exchange(other.descriptor_, -1)) {}
 
 MappedFile::~MappedFile() {

@@ -9,6 +9,8 @@
 #include <span>
 #include <string>
 
+#include "loader/disk_file.h"
+
 namespace millrace {
 
 class MappedFile {
@@ -23,6 +25,7 @@ class MappedFile {
   const std::string& path() const noexcept { return path_; }
   std::size_t bytes() const noexcept { return bytes_; }  // when the file was opened
   const std::byte* data() const noexcept { return data_; }
+  const FileIdentity& identity() const noexcept { return identity_; }  // when the file was opened
 
   // Brings bytes [offset, offset + count) into memory; the range must lie inside the file as it was opened.
   // Throws Error(io) naming the file if it shrank or cannot be read.
@@ -40,6 +43,7 @@ class MappedFile {
   std::string path_;
   const std::byte* data_ = nullptr;
   std::size_t bytes_ = 0;
+  FileIdentity identity_;
   int descriptor_ = -1;
 };
 

@@ -39,6 +39,12 @@ class UringReader final : public DiskReader {
   }
 
   void start(const DiskRead& read) override {
+    // A client that begins the next reads before it works on what has come must not have them wait for that.
+    if (std::this_thread::get_id() == thread_.get_id()) {
+      begin(read);
+      io_uring_submit(&ring_);
+      return;
+    }
     {
       const std::lock_guard lock(mutex_);
       waiting_.push_back(read);
@@ -83,14 +89,16 @@ class UringReader final : public DiskReader {
       if (stopping_) return false;
       begun_.swap(waiting_);
     }
-    for (const DiskRead& read : begun_) {
-      const std::size_t slot = free_.back();
-      free_.pop_back();
-      slots_[slot] = ReadProgress(read);
-      submit(slot);
-    }
+    for (const DiskRead& read : begun_) begin(read);
     begun_.clear();
     return true;
+  }
+
+  void begin(const DiskRead& read) noexcept {
+    const std::size_t slot = free_.back();
+    free_.pop_back();
+    slots_[slot] = ReadProgress(read);
+    submit(slot);
   }
 
   void submit(std::size_t slot) noexcept {

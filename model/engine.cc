@@ -113,7 +113,7 @@ struct Engine::State {
   std::int64_t context, chunk;
   Parallel parallel;
   WeightStore weights;
-  MappedExperts experts;
+  ExpertStore experts;
   Program program;
   std::vector<Program> mtp_programs;
   GenerationConfig generation;
@@ -167,12 +167,14 @@ void Engine::State::build_all(int mtp_layers) {
     mtp_programs.push_back(build([&](BuildContext& context_of_build) { family->build_mtp(context_of_build, index); }));
 }
 
-// Experts are copied into memory when they fit; otherwise each is read in its file when a token needs it.
+// Experts are copied into memory when they fit; otherwise each is read when a token needs it.
 void Engine::State::load_experts(const EngineOptions& options) {
-  if (experts.resident_bytes() < available_memory() / 10 * 8)
-    experts.preload(options.progress);
-  else
-    experts.stay_mapped();
+  const std::uint64_t free = available_memory() / 10 * 8;
+  if (options.expert_cache_bytes == 0 && experts.resident_bytes() < free) return experts.preload(options.progress);
+  if (options.expert_io == DiskIo::mapped) return experts.stay_mapped();
+  experts.stream({.bytes = options.expert_cache_bytes > 0 ? options.expert_cache_bytes : free,
+                  .io = options.expert_io,
+                  .copies = options.expert_dirs});
 }
 
 Engine::Engine(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -252,6 +254,15 @@ WorkspaceLimits Engine::workspace_limits() const noexcept {
   return {.rows = std::min(chunk(), context()),
           .logits_rows = 1 + std::ssize(mtp_programs()),
           .threads = parallel().threads()};
+}
+
+std::optional<ExpertCacheStats> Engine::expert_stats() const {
+  if (state_->experts.cache() == nullptr) return std::nullopt;
+  return state_->experts.cache()->stats();
+}
+
+void Engine::check_files() const {
+  if (state_->experts.is_mapped()) state_->checkpoint.check_sizes();
 }
 
 MemoryUse Engine::memory_use() const {

@@ -11,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "loader/disk_reader.h"
+#include "loader/expert_cache_stats.h"
 #include "model/config.h"
 #include "model/generation_config.h"
 #include "runtime/numerics.h"
@@ -47,6 +49,11 @@ struct EngineOptions {
   int mtp_layers = 0;                   // multi-token-prediction layers to load; at most those the files hold
   MtpWiring mtp_wiring = MtpWiring::target;
   RouterDtype router_dtype = RouterDtype::f32;
+  // Experts that do not fit memory are read when they are wanted, into a cache of so many bytes; 0 = all experts in
+  // memory if they fit, else a cache in most of what is free.
+  std::uint64_t expert_cache_bytes = 0;
+  DiskIo expert_io = DiskIo::automatic;
+  std::vector<std::filesystem::path> expert_dirs;  // folders with copies of the files, on other disks
   bool headers_only = false;  // checks and plans everything, reads no weights; such an engine cannot compute
   // Called on the opening thread with the bytes read so far and in all.
   std::function<void(std::uint64_t done, std::uint64_t total)> progress;
@@ -86,6 +93,10 @@ class Engine {
   // more as prediction layers can guess.
   WorkspaceLimits workspace_limits() const noexcept;
   MemoryUse memory_use() const;
+  // What the cache of experts did so far; none where there is no cache.
+  std::optional<ExpertCacheStats> expert_stats() const;
+  // Throws Error(io) if a file that weights are read from in place shrank. Cheap: called before every pass.
+  void check_files() const;
 
   // Throws Error(not_found) for a folder without tokenizer files.
   const Tokenizer& tokenizer() const;

@@ -45,7 +45,7 @@ void Executor::forward(std::span<const SessionStep> steps, const PassOptions& op
 void Executor::compute(std::span<const SessionStep> steps, const PassOptions& options) {
   const std::int64_t chunk = options.chunk > 0 ? std::min(options.chunk, engine_.chunk()) : engine_.chunk();
   while (fill_batch(steps, chunk)) {
-    engine_.checkpoint().check_sizes();
+    engine_.check_files();
     make_room();
     const Parallel& parallel = options.parallel != nullptr ? *options.parallel : engine_.parallel();
     engine_.program().run(batch_, workspace_, parallel, options.observer);

@@ -23,7 +23,7 @@ MtpLayer::MtpLayer(const Engine& engine, int index, std::int64_t rows, std::int6
 
 std::span<const float> MtpLayer::forward(std::span<const std::int32_t> tokens, std::span<const std::int32_t> positions,
                                          std::int64_t logits_rows, Observer* observer) {
-  engine_.checkpoint().check_sizes();
+  engine_.check_files();
   const std::int64_t rows = std::ssize(tokens);
   batch_.tokens.assign(tokens.begin(), tokens.end());
   batch_.positions.assign(positions.begin(), positions.end());

@@ -93,7 +93,7 @@ struct ExpertMlp::Matrix {
   std::size_t form = 0;  // index of its compute
 };
 
-// Experts used[begin .. end) with pairs [first_pair, end_pair), their weights held in memory.
+// Some experts with their pairs, their weights held in memory.
 struct ExpertMlp::Wave {
   struct Expert {
     Matrix gate, up, down;
@@ -101,8 +101,11 @@ struct ExpertMlp::Wave {
   };
   std::array<std::optional<ExpertLease>, max_leases> leases;
   std::array<Expert, max_leases> experts;
-  std::int64_t begin = 0, end = 0;
-  std::int64_t first_pair = 0, end_pair = 0;
+  std::int64_t count = 0;
+  std::int64_t base = 0;   // the pair at the start of the room for pairs
+  std::int64_t pairs = 0;  // of all of them
+
+  bool is_full() const { return count == max_leases; }
 };
 
 ExpertMlp::ExpertMlp(int layer, ExpertSource& source, const ExpertMlpOptions& options)
@@ -184,46 +187,61 @@ std::int64_t ExpertMlp::group_rows(const StepContext& context, const Memory& mem
   return used;
 }
 
-// Takes experts from used[first] on, as many as fit, and waits for their weights.
-ExpertMlp::Wave ExpertMlp::next_wave(const Memory& memory, std::int64_t first, std::int64_t used) const {
-  Wave wave;
-  wave.begin = wave.end = first;
-  wave.first_pair = wave.end_pair = memory.first[memory.used[first]];
-  while (wave.end < used && wave.end - first < max_leases) {
-    const std::int32_t expert = memory.used[wave.end];
-    if (memory.first[expert + 1] - wave.first_pair > memory.wave_pairs) break;
-    const auto slot = static_cast<std::size_t>(wave.end - first);
-    const ExpertWeights& weights = wave.leases[slot].emplace(source_.acquire(layer_, expert)).weights();
-    Wave::Expert& entry = wave.experts[slot];
-    entry.gate = matrix(weights.gate);
-    entry.up = matrix(weights.up);
-    entry.down = matrix(weights.down);
-    for (const LinearWeight* first_of : {&entry.gate.weight, &entry.up.weight})
-      require(first_of->outputs == options_.width && first_of->inputs == options_.hidden, Errc::bad_argument,
-              "expert_mlp: layer {}, expert {}: gate or up is [{}, {}], expected [{}, {}]", layer_, expert,
-              first_of->outputs, first_of->inputs, options_.width, options_.hidden);
-    const LinearWeight& last = entry.down.weight;
-    require(last.outputs == options_.hidden && last.inputs == options_.width, Errc::bad_argument,
-            "expert_mlp: layer {}, expert {}: down is [{}, {}], expected [{}, {}]", layer_, expert, last.outputs,
-            last.inputs, options_.hidden, options_.width);
-    entry.first_pair = memory.first[expert];
-    entry.pairs = memory.first[expert + 1] - entry.first_pair;
-    wave.end_pair = entry.first_pair + entry.pairs;
-    ++wave.end;
+void ExpertMlp::add(Wave& wave, const Memory& memory, std::int32_t expert, ExpertLease&& lease) const {
+  const auto slot = static_cast<std::size_t>(wave.count++);
+  const ExpertWeights& weights = wave.leases[slot].emplace(std::move(lease)).weights();
+  Wave::Expert& entry = wave.experts[slot];
+  entry.gate = matrix(weights.gate);
+  entry.up = matrix(weights.up);
+  entry.down = matrix(weights.down);
+  for (const LinearWeight* first_of : {&entry.gate.weight, &entry.up.weight})
+    require(first_of->outputs == options_.width && first_of->inputs == options_.hidden, Errc::bad_argument,
+            "expert_mlp: layer {}, expert {}: gate or up is [{}, {}], expected [{}, {}]", layer_, expert,
+            first_of->outputs, first_of->inputs, options_.width, options_.hidden);
+  const LinearWeight& last = entry.down.weight;
+  require(last.outputs == options_.hidden && last.inputs == options_.width, Errc::bad_argument,
+          "expert_mlp: layer {}, expert {}: down is [{}, {}], expected [{}, {}]", layer_, expert, last.outputs,
+          last.inputs, options_.hidden, options_.width);
+  entry.first_pair = memory.first[expert];
+  entry.pairs = memory.first[expert + 1] - entry.first_pair;
+  wave.pairs += entry.pairs;
+}
+
+// Experts from used[first] on, as many as fit and are there; waits for the first only.
+void ExpertMlp::take_next(Wave& wave, const Memory& memory, std::int64_t first, std::int64_t used) const {
+  wave.base = memory.first[memory.used[first]];
+  add(wave, memory, memory.used[first], source_.acquire(layer_, memory.used[first]));
+  for (std::int64_t next = first + 1; next < used && !wave.is_full(); ++next) {
+    const std::int32_t expert = memory.used[next];
+    if (memory.first[expert + 1] - wave.base > memory.wave_pairs) return;
+    std::optional<ExpertLease> lease = source_.try_acquire(layer_, expert);
+    if (!lease) return;
+    add(wave, memory, expert, std::move(*lease));
   }
-  return wave;
+}
+
+// Those of the experts from used[first] on that are there, whatever their order; if there is none, waits for the first.
+// They are moved to the front of used[first ..).
+void ExpertMlp::take_present(Wave& wave, const Memory& memory, std::int64_t first, std::int64_t used) const {
+  for (std::int64_t next = first; next < used && !wave.is_full(); ++next) {
+    std::optional<ExpertLease> lease = source_.try_acquire(layer_, memory.used[next]);
+    if (!lease) continue;
+    add(wave, memory, memory.used[next], std::move(*lease));
+    std::rotate(memory.used + first + wave.count - 1, memory.used + next, memory.used + next + 1);
+  }
+  if (wave.count == 0) add(wave, memory, memory.used[first], source_.acquire(layer_, memory.used[first]));
 }
 
 // One panel of gate and of up per task, multiplied and packed for `down` on the spot.
 void ExpertMlp::gate_and_up(const StepContext& context, const Memory& memory, const Wave& wave) const {
   const std::int64_t width = options_.width, panels = (width + panel - 1) / panel;
   SwiGluFn* swiglu = swiglu_kernel.best();
-  const std::int64_t tasks = (wave.end - wave.begin) * panels;
-  const std::int64_t work = 2 * (wave.end_pair - wave.first_pair) * width * options_.hidden / tasks;  // on average
+  const std::int64_t tasks = wave.count * panels;
+  const std::int64_t work = 2 * wave.pairs * width * options_.hidden / tasks;  // on average
   context.parallel.for_tasks(tasks, work, [&](std::int64_t task, int worker) {
     const Wave::Expert& expert = wave.experts[static_cast<std::size_t>(task / panels)];
     const std::int64_t begin = task % panels * panel, end = std::min(width, begin + panel);
-    const std::int64_t at = expert.first_pair - wave.first_pair;
+    const std::int64_t at = expert.first_pair - wave.base;
     float* gate = memory.gate + at * width;
     float* up = memory.up + at * width;
     const auto multiply = [&](const Matrix& matrix, float* y) {
@@ -254,12 +272,12 @@ void ExpertMlp::gate_and_up(const StepContext& context, const Memory& memory, co
 
 void ExpertMlp::down(const StepContext& context, const Memory& memory, const Wave& wave) const {
   const std::int64_t hidden = options_.hidden, panels = (hidden + panel - 1) / panel;
-  const std::int64_t tasks = (wave.end - wave.begin) * panels;
-  const std::int64_t work = (wave.end_pair - wave.first_pair) * options_.width * hidden / tasks;  // on average
+  const std::int64_t tasks = wave.count * panels;
+  const std::int64_t work = wave.pairs * options_.width * hidden / tasks;  // on average
   context.parallel.for_tasks(tasks, work, [&](std::int64_t task, int worker) {
     const Wave::Expert& expert = wave.experts[static_cast<std::size_t>(task / panels)];
     const std::int64_t begin = task % panels * panel, end = std::min(hidden, begin + panel);
-    const std::int64_t at = expert.first_pair - wave.first_pair;
+    const std::int64_t at = expert.first_pair - wave.base;
     float* y = memory.y + at * hidden;
     const Compute form = forms_[expert.down.form];
     const std::size_t row_bytes = packed_row_bytes(form, options_.width);
@@ -278,20 +296,19 @@ void ExpertMlp::down(const StepContext& context, const Memory& memory, const Wav
   });
 }
 
-// Adds the wave's results to their rows; waves and choices both ascend in the expert's id.
-void ExpertMlp::combine(const StepContext& context, const Memory& memory, const Wave& wave) const {
+// Adds the results of pairs [begin, end) to their rows; pairs of a row and its choices both ascend in the expert's id.
+void ExpertMlp::combine(const StepContext& context, const Memory& memory, std::int64_t begin, std::int64_t end) const {
   const std::int64_t hidden = options_.hidden, top_k = options_.top_k;
   const float* weights = context.input(2);
-  ExpertCombineFn* add = expert_combine_kernel.best();
-  const bool round = options_.rounding == Rounding::bf16 && wave.end_pair == memory.first[options_.experts];
-  context.parallel.for_range(context.rows, pack_grain, [&](std::int64_t begin, std::int64_t end, int) {
-    for (std::int64_t row = begin; row < end; ++row) {
+  ExpertCombineFn* combine_row = expert_combine_kernel.best();
+  const bool round = options_.rounding == Rounding::bf16 && end == memory.first[options_.experts];
+  context.parallel.for_range(context.rows, pack_grain, [&](std::int64_t first_row, std::int64_t end_row, int) {
+    for (std::int64_t row = first_row; row < end_row; ++row) {
       float* out = context.output(0) + row * hidden;
-      if (wave.begin == 0) std::fill_n(out, hidden, 0.0f);
+      if (begin == 0) std::fill_n(out, hidden, 0.0f);
       for (std::int64_t choice = row * top_k; choice < (row + 1) * top_k; ++choice) {
         const std::int64_t pair = memory.pair_of[choice];
-        if (pair >= wave.first_pair && pair < wave.end_pair)
-          add(weights[choice], memory.y + (pair - wave.first_pair) * hidden, out, hidden);
+        if (pair >= begin && pair < end) combine_row(weights[choice], memory.y + (pair - begin) * hidden, out, hidden);
       }
       if (round) round_panel(out, 1, hidden, 0, hidden);
     }
@@ -302,7 +319,10 @@ void ExpertMlp::run(const StepContext& context) const {
   const Memory memory = layout(context.rows, context.parallel.threads(), context.scratch.data());
   const std::int64_t hidden = options_.hidden, used = group_rows(context, memory);
   if (used == 0) std::fill_n(context.output(0), context.rows * hidden, 0.0f);  // every row is inactive
-  source_.hint(layer_, std::span(memory.used, static_cast<std::size_t>(used)));
+  source_.demand({.layer = layer_,
+                  .rows = context.rows,
+                  .experts = std::span(memory.used, static_cast<std::size_t>(used)),
+                  .first = memory.first});
   for (std::size_t form = 0; form < form_count_; ++form) {
     const std::size_t row_bytes = packed_row_bytes(forms_[form], hidden);
     if (row_bytes == 0) continue;
@@ -311,13 +331,21 @@ void ExpertMlp::run(const StepContext& context) const {
                 memory.packed_x[form] + static_cast<std::size_t>(begin) * row_bytes);
     });
   }
+  // Where all results have room at a time, the experts may come in any order; else their waves ascend.
+  const std::int64_t pairs = memory.first[options_.experts];
+  const bool any_order = pairs <= memory.wave_pairs;
   for (std::int64_t first = 0; first < used;) {
-    const Wave wave = next_wave(memory, first, used);
+    Wave wave;
+    if (any_order)
+      take_present(wave, memory, first, used);
+    else
+      take_next(wave, memory, first, used);
     gate_and_up(context, memory, wave);
     down(context, memory, wave);
-    combine(context, memory, wave);
-    first = wave.end;
+    if (!any_order) combine(context, memory, wave.base, wave.base + wave.pairs);
+    first += wave.count;
   }
+  if (any_order && used > 0) combine(context, memory, 0, pairs);
 }
 
 // Experts that some active row wants, and the pairs of rows and experts. Without ids, as if chosen evenly.

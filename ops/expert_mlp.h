@@ -6,9 +6,10 @@
 // Source: Transformers MiMoV2FlashExperts with its default implementation, which sums in fp32.
 //
 // Rows are grouped by expert, so that an expert's weights are read once per pass however many rows want it. Experts are
-// taken in waves of at most max_leases; the threads share the output panels of a wave. What a row gets from an expert
-// does not depend on the other rows. Rows that a run marks inactive (RunInputs::inactive) get no expert; their sum is
-// 0.
+// taken in waves of at most max_leases; the threads share the output panels of a wave. A wave is what the source has in
+// memory, in any order where the results of all pairs fit the scratch, else in that of the ids, so that a source that
+// reads from a disk goes on reading meanwhile. What a row gets from an expert does not depend on the other rows. Rows
+// that a run marks inactive (RunInputs::inactive) get no expert; their sum is 0.
 #pragma once
 
 #include <array>
@@ -66,10 +67,12 @@ class ExpertMlp final : public Op {
   Matrix matrix(const Tensor& weight) const;
   Memory layout(std::int64_t rows, int threads, std::byte* scratch) const;
   std::int64_t group_rows(const StepContext& context, const Memory& memory) const;
-  Wave next_wave(const Memory& memory, std::int64_t first, std::int64_t used) const;
+  void add(Wave& wave, const Memory& memory, std::int32_t expert, ExpertLease&& lease) const;
+  void take_next(Wave& wave, const Memory& memory, std::int64_t first, std::int64_t used) const;
+  void take_present(Wave& wave, const Memory& memory, std::int64_t first, std::int64_t used) const;
   void gate_and_up(const StepContext& context, const Memory& memory, const Wave& wave) const;
   void down(const StepContext& context, const Memory& memory, const Wave& wave) const;
-  void combine(const StepContext& context, const Memory& memory, const Wave& wave) const;
+  void combine(const StepContext& context, const Memory& memory, std::int64_t begin, std::int64_t end) const;
 
   int layer_;
   ExpertSource& source_;

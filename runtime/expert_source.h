@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <utility>
 
@@ -37,17 +38,30 @@ class ExpertLease {
   ExpertWeights weights_;
 };
 
+// What a layer of a pass asks for.
+struct ExpertDemand {
+  int layer = 0;
+  std::int64_t rows = 0;                  // of the pass
+  std::span<const std::int32_t> experts;  // ascending ids
+  const std::int32_t* first = nullptr;    // by id: expert e is for first[e + 1] - first[e] of the rows
+};
+
+// All methods are for the computing thread.
 class ExpertSource {
  public:
   virtual ~ExpertSource() = default;
 
-  // The experts that the coming step of `layer` will ask for, ascending: a source may start to read them.
-  virtual void hint([[maybe_unused]] int layer, [[maybe_unused]] std::span<const std::int32_t> experts) {}
+  // Announces the acquire() calls that follow, each expert once: a source may begin to read. What an earlier demand
+  // announced and nobody acquired is void.
+  virtual void demand([[maybe_unused]] const ExpertDemand& demand) {}
 
   // Bytes of the weights of one expert of `layer` as kernels read them, scales included.
   virtual std::uint64_t expert_bytes(int layer) const = 0;
 
-  // Blocks until the weights are in memory. Throws Error naming the file and the tensor. Computing thread only.
+  // The weights if they are in memory; never waits.
+  virtual std::optional<ExpertLease> try_acquire(int layer, int expert) { return acquire(layer, expert); }
+
+  // Blocks until the weights are in memory. Throws Error naming the file and the tensor.
   virtual ExpertLease acquire(int layer, int expert) = 0;
 
  protected:

@@ -73,6 +73,33 @@ nlohmann::json json_speculation(const Report& report) {
           {"estimated_seconds_saved", stats.saved_seconds ? nlohmann::json(*stats.saved_seconds) : nullptr}};
 }
 
+// Null where all experts are in memory.
+nlohmann::json json_experts(const Engine& engine) {
+  const std::optional<ExpertCacheStats> stats = engine.expert_stats();
+  if (!stats) return nullptr;
+  return {{"reader", stats->reader},
+          {"slots", stats->slots},
+          {"slot_bytes", stats->slot_bytes},
+          {"hits", stats->hits},
+          {"misses", stats->misses},
+          {"reads", stats->reads},
+          {"bytes_read", stats->bytes_read},
+          {"read_seconds", stats->read_seconds},
+          {"wait_seconds", stats->wait_seconds}};
+}
+
+// One line, or nothing.
+std::string experts_line(const Engine& engine) {
+  const std::optional<ExpertCacheStats> stats = engine.expert_stats();
+  if (!stats) return {};
+  const auto read = static_cast<double>(stats->bytes_read);
+  return fmt::format(
+      "experts    {:.1f} % found in a cache of {}; {} read by {} at {}/s, {:.2f} s waited for\n",
+      100 * per_second(static_cast<double>(stats->hits), static_cast<double>(stats->hits + stats->misses)),
+      bytes_text(static_cast<double>(stats->slots * stats->slot_bytes)), bytes_text(read), stats->reader,
+      bytes_text(per_second(read, stats->read_seconds)), stats->wait_seconds);
+}
+
 // One line, or nothing.
 std::string speculation_line(const Report& report) {
   const SpeculationStats& stats = report.result.speculation;
@@ -99,6 +126,7 @@ std::string json_report(const Report& report) {
                     {"finish_reason", name_of(report.result.finish_reason)},
                     {"seed", report.seed},
                     {"speculation", json_speculation(report)},
+                    {"experts", json_experts(report.engine)},
                     {"timings",
                      {{"load_seconds", report.load_seconds},
                       {"prompt_seconds", timings.prompt_seconds},
@@ -115,12 +143,12 @@ std::string stats_report(const Report& report) {
       "load       {:.2f} s\n"
       "prompt     {}{} tokens in {:.2f} s, {:.1f} tokens/s\n"
       "generated  {} tokens in {:.2f} s, {:.1f} tokens/s, finished by {}\n"
-      "{}"
+      "{}{}"
       "memory     {} at most\n"
       "machine    {} threads, tier {}, seed {}\n",
       report.load_seconds, report.kept > 0 ? fmt::format("{} tokens kept, ", report.kept) : "", report.prompt.size(),
       timings.prompt_seconds, report.prompt_rate(), report.result.ids.size(), timings.generate_seconds, report.rate(),
-      name_of(report.result.finish_reason), speculation_line(report),
+      name_of(report.result.finish_reason), speculation_line(report), experts_line(report.engine),
       bytes_text(static_cast<double>(usage.ru_maxrss) * 1024), report.engine.parallel().threads(),
       name_of(active_isa()), report.seed);
 }

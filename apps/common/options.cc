@@ -48,6 +48,9 @@ std::string check_numerics(const std::string& name) {
   return "'" + name + "', expected one of " + known;
 }
 
+const std::vector<std::pair<std::string, DiskIo>> expert_io_names = {
+    {"auto", DiskIo::automatic}, {"uring", DiskIo::uring}, {"threads", DiskIo::threads}, {"mmap", DiskIo::mapped}};
+
 std::optional<WeightFormat> weights_named(const std::string& name) {
   if (name == "auto") return std::nullopt;
   return name == "fp8" ? WeightFormat::fp8 : WeightFormat::bf16;
@@ -84,6 +87,14 @@ void add_engine_options(CLI::App& app, EngineFlags& flags) {
       ->option_text("N")
       ->check(at_least_one())
       ->group(group);
+  app.add_option("--expert-io", flags.expert_io, "auto, uring, threads or mmap: how experts are read from the disk")
+      ->option_text("HOW")
+      ->check(CLI::IsMember(std::vector<std::string>{"auto", "uring", "threads", "mmap"}))
+      ->group(group);
+  app.add_option("--expert-dir", flags.expert_dirs, "folder with a copy of the model's files on another disk")
+      ->option_text("DIR")
+      ->allow_extra_args(false)
+      ->group(group);
   app.add_option("--window", flags.window, "keys a token sees on sliding layers, itself included")
       ->option_text("N")
       ->check(at_least_one())
@@ -102,6 +113,9 @@ EngineOptions engine_options(const EngineFlags& flags) {
   options.context = flags.context;
   if (flags.chunk > 0) options.chunk = flags.chunk;
   options.window = flags.window;
+  for (const auto& [name, io] : expert_io_names)
+    if (name == flags.expert_io) options.expert_io = io;
+  options.expert_dirs.assign(flags.expert_dirs.begin(), flags.expert_dirs.end());
   options.mtp_layers = flags.mtp_layers;
   if (flags.router_dtype != "f32")
     options.router_dtype = flags.router_dtype == "bf16" ? RouterDtype::bf16 : RouterDtype::match;

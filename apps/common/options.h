@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "model/engine.h"
 
@@ -22,6 +23,8 @@ struct EngineFlags {
   std::int64_t context = 0;
   std::int64_t chunk = 0;
   std::int64_t window = 0;
+  std::string expert_io = "auto";
+  std::vector<std::string> expert_dirs;
   int mtp_layers = 0;  // set by the subcommand
 };
 

@@ -43,7 +43,7 @@ void demand_everything(const Checkpoint& checkpoint, WeightOptions options) {
   store.vector("layers.1.self_attn.attention_sink_bias", 4);
   store.router("layers.1.mlp.gate.weight", 4, 16);
   store.vector("layers.1.mlp.gate.e_score_correction_bias", 4, true);
-  MappedExperts experts(store, {{1, "layers.1.mlp.experts", 4, 8, 16}});
+  ExpertStore experts(store, {{1, "layers.1.mlp.experts", 4, 8, 16}});
   experts.preload({});
   store.vector("norm.weight", 16);
   store.linear("lm_head.weight", 24, 16);

@@ -40,7 +40,7 @@ test::TensorFile single_experts() {
   return file;
 }
 
-class MappedExpertsTest : public testing::Test {
+class ExpertStoreTest : public testing::Test {
  protected:
   WeightStore& open(const test::TensorFile& file, WeightOptions options = {}) {
     folder_.write("config.json", "{}");
@@ -54,8 +54,8 @@ class MappedExpertsTest : public testing::Test {
   std::optional<WeightStore> store_;
 };
 
-TEST_F(MappedExpertsTest, DequantizesAtFirstUseAndKeeps) {
-  MappedExperts source(open(single_experts()), layers);
+TEST_F(ExpertStoreTest, DequantizesAtFirstUseAndKeeps) {
+  ExpertStore source(open(single_experts()), layers);
   EXPECT_THAT(store_->unused(), IsEmpty());
   EXPECT_EQ(source.owned_bytes(), experts * 3u * width * hidden * 2);
   EXPECT_EQ(source.file_bytes(), experts * 3u * (width * hidden + 4));
@@ -74,10 +74,10 @@ TEST_F(MappedExpertsTest, DequantizesAtFirstUseAndKeeps) {
   EXPECT_EQ(source.acquire(2, 3).weights().gate.data(), weights.gate.data());
 }
 
-TEST_F(MappedExpertsTest, KeepsCodesInPlace) {
+TEST_F(ExpertStoreTest, KeepsCodesInPlace) {
   for (const WeightOptions& options :
        {WeightOptions{.format = WeightFormat::fp8}, WeightOptions{.numerics = Numerics::f32}}) {
-    MappedExperts source(open(single_experts(), options), layers);
+    ExpertStore source(open(single_experts(), options), layers);
     EXPECT_EQ(source.owned_bytes(), experts * (3 * sizeof(float) + 2 * width + hidden));  // scales, a mark for each row
     const ExpertLease lease = source.acquire(2, 1);
     const auto codes = codes_of(11);
@@ -87,7 +87,7 @@ TEST_F(MappedExpertsTest, KeepsCodesInPlace) {
   }
 }
 
-TEST_F(MappedExpertsTest, MergedTensorsGiveTheSameExperts) {
+TEST_F(ExpertStoreTest, MergedTensorsGiveTheSameExperts) {
   const auto gate_up = test::Random(1).normals(experts * 2 * width * hidden);
   const auto down = test::Random(2).normals(experts * hidden * width);
   for (bool exact : {false, true}) {
@@ -99,7 +99,7 @@ TEST_F(MappedExpertsTest, MergedTensorsGiveTheSameExperts) {
       file.bf16("model.layers.2.mlp.experts.gate_up_proj", {experts, 2 * width, hidden}, gate_up);
       file.bf16("model.layers.2.mlp.experts.down_proj", {experts, hidden, width}, down);
     }
-    MappedExperts source(open(file, {.numerics = exact ? Numerics::f32 : Numerics::fast}), layers);
+    ExpertStore source(open(file, {.numerics = exact ? Numerics::f32 : Numerics::fast}), layers);
     EXPECT_THAT(store_->unused(), IsEmpty());
     for (int expert = 0; expert < experts; ++expert) {
       const ExpertLease lease = source.acquire(2, expert);
@@ -128,7 +128,7 @@ std::vector<float> transposed(const std::vector<float>& values, std::int64_t row
   return out;
 }
 
-TEST_F(MappedExpertsTest, MergedTensorsMayBeTransposed) {
+TEST_F(ExpertStoreTest, MergedTensorsMayBeTransposed) {
   const auto gate_up = test::Random(1).normals(experts * 2 * width * hidden);
   const auto down = test::Random(2).normals(experts * hidden * width);
   for (const Numerics numerics : {Numerics::fast, Numerics::f32}) {
@@ -136,7 +136,7 @@ TEST_F(MappedExpertsTest, MergedTensorsMayBeTransposed) {
     file.f32("model.layers.2.mlp.experts.gate_up_proj", {experts, hidden, 2 * width},
              transposed(gate_up, 2 * width, hidden));
     file.f32("model.layers.2.mlp.experts.down_proj", {experts, width, hidden}, transposed(down, hidden, width));
-    MappedExperts source(open(file, {.numerics = numerics}), layers);
+    ExpertStore source(open(file, {.numerics = numerics}), layers);
     for (std::size_t e = 0; e < experts; ++e) {
       const ExpertLease lease = source.acquire(2, static_cast<int>(e));
       const auto expect = [&](const Tensor& tensor, const std::vector<float>& values, std::size_t first) {
@@ -155,7 +155,7 @@ TEST_F(MappedExpertsTest, MergedTensorsMayBeTransposed) {
   }
 }
 
-TEST_F(MappedExpertsTest, MergedFp8) {
+TEST_F(ExpertStoreTest, MergedFp8) {
   test::TensorFile file;
   const std::string name = "model.layers.2.mlp.experts.";
   const auto gate_up = codes_of(1, experts * 2 * width * hidden), down = codes_of(2, experts * hidden * width);
@@ -164,7 +164,7 @@ TEST_F(MappedExpertsTest, MergedFp8) {
   file.f8(name + "down_proj", {experts, hidden, width}, down);
   file.f32(name + "down_proj_scale_inv", {experts, 1, 1}, {5, 6, 7, 8});
   for (const WeightFormat format : {WeightFormat::bf16, WeightFormat::fp8}) {
-    MappedExperts source(open(file, {.format = format}), layers);
+    ExpertStore source(open(file, {.format = format}), layers);
     EXPECT_THAT(store_->unused(), IsEmpty());
     for (std::size_t e = 0; e < experts; ++e) {
       const ExpertLease lease = source.acquire(2, static_cast<int>(e));
@@ -189,8 +189,8 @@ TEST_F(MappedExpertsTest, MergedFp8) {
   }
 }
 
-TEST_F(MappedExpertsTest, PreloadsEverything) {
-  MappedExperts source(open(single_experts()), layers);
+TEST_F(ExpertStoreTest, PreloadsEverything) {
+  ExpertStore source(open(single_experts()), layers);
   std::uint64_t last = 0;
   source.preload([&](std::uint64_t done, std::uint64_t total) {
     EXPECT_GT(done, last);
@@ -202,7 +202,7 @@ TEST_F(MappedExpertsTest, PreloadsEverything) {
   for (int expert = 0; expert < experts; ++expert) source.acquire(2, expert);
 }
 
-TEST_F(MappedExpertsTest, ChecksHeadersWhenConstructedAndDataAtFirstUse) {
+TEST_F(ExpertStoreTest, ChecksHeadersWhenConstructedAndDataAtFirstUse) {
   test::TensorFile file;
   const std::string name = "model.layers.2.mlp.experts.";
   auto codes = codes_of(1);
@@ -212,9 +212,9 @@ TEST_F(MappedExpertsTest, ChecksHeadersWhenConstructedAndDataAtFirstUse) {
   file.f8(name + "0.down_proj.weight", {hidden, width}, codes).f32(name + "0.down_proj.weight_scale_inv", {1, 1}, {1});
   for (WeightFormat format : {WeightFormat::bf16, WeightFormat::fp8}) {
     WeightStore& store = open(file, {.format = format});
-    EXPECT_THAT(test::error_of(Errc::not_found, [&] { MappedExperts(store, layers); }),
+    EXPECT_THAT(test::error_of(Errc::not_found, [&] { ExpertStore(store, layers); }),
                 HasSubstr(name + "1.gate_proj.weight"));
-    MappedExperts source(store, {{2, "layers.2.mlp.experts", 1, width, hidden}});
+    ExpertStore source(store, {{2, "layers.2.mlp.experts", 1, width, hidden}});
     for (int attempt = 0; attempt < 2; ++attempt) {
       const std::string message = test::error_of(Errc::bad_file, [&] { source.acquire(2, 0); });
       EXPECT_THAT(message, HasSubstr("0.down_proj.weight: NaN code at row 2, column 1"));
@@ -223,14 +223,14 @@ TEST_F(MappedExpertsTest, ChecksHeadersWhenConstructedAndDataAtFirstUse) {
       test::error_of(Errc::bad_argument, [&, layer = layer, expert = expert] { source.acquire(layer, expert); });
     EXPECT_THAT(test::error_of(Errc::bad_file,
                                [&] {
-                                 MappedExperts(store, {{2, "layers.2.mlp.experts", 1, hidden, width}});
+                                 ExpertStore(store, {{2, "layers.2.mlp.experts", 1, hidden, width}});
                                }),
                 HasSubstr("[3, 5]"));
   }
 }
 
-TEST_F(MappedExpertsTest, TriesAgainAfterAReadFailed) {
-  MappedExperts source(open(single_experts(), {.format = WeightFormat::fp8}), layers);
+TEST_F(ExpertStoreTest, TriesAgainAfterAReadFailed) {
+  ExpertStore source(open(single_experts(), {.format = WeightFormat::fp8}), layers);
   const auto path = folder_.path() / "model.safetensors";
   const auto size = std::filesystem::file_size(path);
   const std::string contents = [&] {

@@ -30,11 +30,16 @@ class Experts final : public ExpertSource {
                           {}});
   }
 
-  void hint(int, std::span<const std::int32_t> experts) override {
-    hinted_.assign(experts.begin(), experts.end());
+  void demand(const ExpertDemand& demand) override {
+    demanded_.assign(demand.experts.begin(), demand.experts.end());
+    EXPECT_EQ(demand.layer, 3);
     acquired_.clear();
   }
   std::uint64_t expert_bytes(int) const override { return 1000; }
+  std::optional<ExpertLease> try_acquire(int layer, int expert) override {
+    if (late_ != nullptr && late_->below(3) > 0) return std::nullopt;
+    return acquire(layer, expert);
+  }
   ExpertLease acquire(int layer, int expert) override {
     acquired_.push_back(expert);
     most_held_ = std::max(most_held_, ++held_);
@@ -62,8 +67,9 @@ class Experts final : public ExpertSource {
     return out;
   }
 
-  std::vector<std::int32_t> hinted_, acquired_;
+  std::vector<std::int32_t> demanded_, acquired_;
   int held_ = 0, most_held_ = 0;
+  test::Random* late_ = nullptr;  // decides which experts are not there yet
 
  private:
   struct Matrices {
@@ -212,7 +218,7 @@ TEST(ExpertMlp, ManyRowsInWaves) {
                            run(Isa::scalar, source, row_of(c, row)), "row");
 }
 
-TEST(ExpertMlp, HintsFirstAndTakesEachExpertOnce) {
+TEST(ExpertMlp, DemandsFirstAndTakesEachExpertOnce) {
   test::Random random(4);
   Experts source(random, 24, 200, 136);
   const Case c = make_case(random, small(Compute::bf16, Rounding::none), 40);
@@ -220,9 +226,27 @@ TEST(ExpertMlp, HintsFirstAndTakesEachExpertOnce) {
   auto wanted = c.ids;
   std::sort(wanted.begin(), wanted.end());
   wanted.erase(std::unique(wanted.begin(), wanted.end()), wanted.end());
-  EXPECT_EQ(source.hinted_, wanted);
+  EXPECT_EQ(source.demanded_, wanted);
   EXPECT_EQ(source.acquired_, wanted);
   EXPECT_LE(source.most_held_, ExpertMlp::max_leases);
+}
+
+// Experts that come late, in any order, change no bit: with room for all results and in waves.
+TEST(ExpertMlp, TheOrderOfArrivalDoesNotCount) {
+  test::Random random(8), late(9);
+  for (const ExpertMlpOptions& options :
+       {small(Compute::bf16, Rounding::bf16), ExpertMlpOptions{.hidden = 200, .width = 136, .top_k = 8, .experts = 24}})
+    for (std::int64_t rows : {1, 5, 300}) {
+      Experts source(random, 24, 200, 136);
+      const Case c = make_case(random, options, rows);
+      const auto want = run(active_isa(), source, c);
+      source.late_ = &late;
+      for (int threads : {1, 3}) {
+        test::expect_same_bits(run(active_isa(), source, c, threads), want, "late");
+        std::sort(source.acquired_.begin(), source.acquired_.end());
+        EXPECT_EQ(source.acquired_, source.demanded_);
+      }
+    }
 }
 
 TEST(ExpertMlp, NanStaysInItsRow) {
@@ -283,7 +307,7 @@ TEST(ExpertMlp, InactiveRowsGetNoExpert) {
     Batch batch;
     batch.runs = {{nullptr, 0, 7, &inputs}};
     test::expect_same_bits(run(active_isa(), source, c, 1, batch), std::vector<float>(7 * 40), "no row is active");
-    EXPECT_TRUE(source.hinted_.empty());
+    EXPECT_TRUE(source.demanded_.empty());
   }
 }
 

@@ -1,0 +1,115 @@
+// ExpertCache: the experts of a checkpoint, read from its files when they are wanted, into slots of memory that keep as
+// many as a budget allows. Results do not depend on what it holds.
+// Reads go on in the background: what a pass demands first, in its order, so that the operator can multiply the experts
+// that are there while the others arrive. Owns the slots, the reader with its threads, and all locks; demand(),
+// acquire(), try_acquire() and the destruction of leases are for the computing thread, stats() for any.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <exception>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include "loader/disk_reader.h"
+#include "loader/expert_cache_stats.h"
+#include "loader/expert_image.h"
+#include "loader/expert_policy.h"
+#include "loader/expert_shards.h"
+#include "ops/expert_mlp.h"
+#include "runtime/buffer.h"
+#include "runtime/expert_source.h"
+
+namespace millrace {
+
+struct ExpertCacheOptions {
+  std::uint64_t bytes = 0;  // of the slots
+  DiskIo io = DiskIo::automatic;
+  std::vector<std::filesystem::path> copies;  // folders with copies of the files, on other disks
+  int read_ahead = 0;                         // experts read at a time; 0 = by their size
+  // For tests: what reads in place of make_disk_reader().
+  std::function<std::unique_ptr<DiskReader>(int most, DiskReader::Client& client)> make_reader;
+};
+
+class ExpertCache final : public ExpertSource, private DiskReader::Client {
+ public:
+  // As many experts as are held at a time, and some to read meanwhile.
+  static constexpr std::uint64_t least_slots = ExpertMlp::max_leases + 2;
+
+  // `layers` as find_experts() gives them; their checkpoint must outlive this. Throws Error(out_of_memory), telling how
+  // much is needed at least, for a budget of fewer than least_slots experts, and what ExpertShards and make_disk_reader
+  // throw.
+  ExpertCache(std::vector<std::vector<StoredExpert>> layers, const WeightOptions& weights,
+              const ExpertCacheOptions& options);
+  ~ExpertCache() override;
+
+  std::uint64_t expert_bytes(int layer) const override { return images_.expert_bytes(layer); }
+  void demand(const ExpertDemand& demand) override;
+  std::optional<ExpertLease> try_acquire(int layer, int expert) override;
+  // Throws Error(io) naming file and tensor; the next call for that expert tries again.
+  ExpertLease acquire(int layer, int expert) override;
+
+  ExpertCacheStats stats() const;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  enum class State { empty, reading, ready, failed };
+  struct Key {
+    int layer = -1, expert = -1;
+    bool operator==(const Key&) const = default;
+  };
+  struct Slot {
+    State state = State::empty;
+    Key key;
+    int leases = 0;
+    int reads_left = 0;
+    std::uint64_t begun = 0;   // the demand that had it read
+    std::uint64_t wanted = 0;  // the demand that still wants it
+    std::exception_ptr failure;
+    ExpertWeights weights;
+  };
+
+  int& slot_of(const Key& key) noexcept;
+  std::byte* memory_of(int slot) noexcept;
+  ExpertLease lease(int slot);
+  void release(int layer, int expert) noexcept override;
+  void pump() noexcept;
+  bool begin(const Key& key, bool urgent) noexcept;
+  int take_slot(bool urgent) noexcept;
+  void drop(int slot) noexcept;
+  void start_piece(int slot, std::size_t piece, ExpertShards::Copy& copy) noexcept;
+  void read_done(const DiskRead& read, int error) noexcept override;
+  std::exception_ptr failure_of(const FilePiece& piece, const ExpertShards::Copy& copy, int error) const noexcept;
+  void arrange_arrived() noexcept;
+
+  ExpertShards shards_;
+  const ExpertImages images_;
+  const std::vector<std::size_t> offsets_;
+  FrequencyPolicy policy_;
+  int read_ahead_;
+  Buffer memory_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;  // a slot became ready or failed
+  std::condition_variable work_;     // for the arranging thread
+  std::vector<Slot> slots_;
+  std::vector<int> slot_of_;  // by expert, -1 where it is in none
+  std::vector<Key> queue_;    // demanded, from next_ on
+  std::size_t next_ = 0;
+  std::uint64_t demands_ = 0;
+  std::vector<int> arrived_;  // slots whose reads are done
+  bool stopping_ = false;
+  int reading_ = 0;  // experts of which reads are under way
+  Clock::time_point reading_since_;
+  ExpertCacheStats stats_;
+  std::unique_ptr<DiskReader> reader_;  // its threads use all of the above
+  std::jthread arranger_;
+};
+
+}  // namespace millrace
