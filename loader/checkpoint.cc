@@ -88,7 +88,7 @@ struct Checkpoint::Index {
   }
 };
 
-Checkpoint Checkpoint::open(const fs::path& path) {
+Checkpoint Checkpoint::open(const fs::path& path, Shards shards) {
   Checkpoint checkpoint(path.string());
   std::error_code failure;
   const fs::file_status status = fs::status(path, failure);
@@ -111,7 +111,12 @@ Checkpoint Checkpoint::open(const fs::path& path) {
   std::set<std::string> names = index ? index->files : shards_of(path);
   if (is_there(path / mtp_name)) names.insert(mtp_name);
   require(!names.empty(), Errc::not_found, "{}: the folder holds no model*.safetensors", path.string());
-  for (const std::string& name : names) checkpoint.add_file(path / name, index.get());
+  for (const std::string& name : names) {
+    if (index && shards == Shards::planned && !is_there(path / name))
+      checkpoint.add_absent(path / name, *index);
+    else
+      checkpoint.add_file(path / name, index.get());
+  }
   if (index) checkpoint.check_index(*index);
   return checkpoint;
 }
@@ -141,6 +146,24 @@ void Checkpoint::add_tensor(const SafetensorsFile& file, const TensorEntry& entr
           file.path(), entry.name, other.file->path(), other.entry->name);
 }
 
+void Checkpoint::add_absent(const fs::path& path, const Index& index) {
+  if (absent_ == nullptr) absent_ = std::make_unique<std::map<std::string, TensorEntry, std::less<>>>();
+  const SafetensorsFile& file = *files_.emplace_back(SafetensorsFile::absent(path));
+  ++absent_files_;
+  const auto has = [&](const std::string& name, const char* ending) { return index.places.contains(name + ending); };
+  for (const auto& [name, place] : index.places) {
+    if (place.file != path.filename().string()) continue;
+    canonical_name(place.name, &spellings_);
+    TensorEntry entry;
+    entry.name = place.name;
+    entry.dtype = has(name, "_scale_inv")                           ? Dtype::f8_e4m3
+                  : name.ends_with("_scale_inv")                    ? Dtype::f32
+                  : has(name, "_scale") || name.ends_with("_scale") ? Dtype::u8
+                                                                    : Dtype::bf16;
+    tensors_.try_emplace(name, StoredTensor{&file, &absent_->emplace(name, std::move(entry)).first->second});
+  }
+}
+
 void Checkpoint::check_index(const Index& index) const {
   for (const auto& [name, place] : index.places)
     require(tensors_.contains(name), Errc::bad_file, "{}: the index places {} in {}, which does not hold it",
@@ -165,8 +188,19 @@ bool Checkpoint::holds(Dtype dtype) const noexcept {
                      [dtype](const auto& tensor) { return tensor.second.entry->dtype == dtype; });
 }
 
-StoredTensor Checkpoint::demand(std::string_view canonical, std::span<const std::int64_t> shape) const {
+StoredTensor Checkpoint::find_planned(std::string_view canonical, std::span<const std::int64_t> planned_shape) const {
   const StoredTensor stored = find(canonical);
+  if (!stored || absent_ == nullptr || !stored.entry->shape.empty()) return stored;
+  const auto absent = absent_->find(canonical);
+  if (absent == absent_->end() || stored.entry != &absent->second) return stored;
+  absent->second.shape.assign(planned_shape.begin(), planned_shape.end());
+  absent->second.bytes = static_cast<std::uint64_t>(size_of(absent->second.dtype));
+  for (std::int64_t dimension : planned_shape) absent->second.bytes *= static_cast<std::uint64_t>(dimension);
+  return stored;
+}
+
+StoredTensor Checkpoint::demand(std::string_view canonical, std::span<const std::int64_t> shape) const {
+  const StoredTensor stored = find_planned(canonical, shape);
   require(static_cast<bool>(stored), Errc::not_found, "{}: tensor {} is missing", path_, spelled(canonical));
   const std::vector<std::int64_t>& found = stored.entry->shape;
   require(std::equal(found.begin(), found.end(), shape.begin(), shape.end()), Errc::bad_file,

@@ -23,6 +23,11 @@ struct StoredTensor {
   explicit operator bool() const noexcept { return entry != nullptr; }
 };
 
+enum class Shards {
+  all,     // every file that the index names must be there
+  planned  // tensors of those that are not there count too: see Checkpoint::open
+};
+
 class Checkpoint {
  public:
   using Tensors = std::map<std::string, StoredTensor, std::less<>>;
@@ -32,7 +37,10 @@ class Checkpoint {
   // without it every model*.safetensors counts. model_mtp.safetensors always counts.
   // A tensor that is there twice must be the same to the last byte; the index decides where there is one.
   // Throws Error naming the file: not_found, io, bad_file; unsupported for the folder of a LoRA adapter.
-  static Checkpoint open(const std::filesystem::path& path);
+  // Shards::planned serves plans: of a file that the index names and that is not there the dtypes of its tensors follow
+  // from the names beside them (a weight with scales is F8_E4M3, one with exponents MXFP4, others are BF16), their
+  // shapes become what is demanded first. Their data cannot be read, and one thread at a time may use the checkpoint.
+  static Checkpoint open(const std::filesystem::path& path, Shards shards = Shards::all);
 
   const std::string& path() const noexcept { return path_; }
   bool has_config() const noexcept { return has_config_; }
@@ -50,6 +58,10 @@ class Checkpoint {
   StoredTensor find(std::string_view canonical) const noexcept;
   // The same, which must exist and have that shape. Throws Error(not_found), Error(bad_file) with both shapes.
   StoredTensor demand(std::string_view canonical, std::span<const std::int64_t> shape) const;
+  // The same of any shape; one that is not there takes `planned_shape`. Empty if there is none.
+  StoredTensor find_planned(std::string_view canonical, std::span<const std::int64_t> planned_shape) const;
+  // Files that the index names and that are not there.
+  std::int64_t absent_files() const noexcept { return absent_files_; }
   // How this checkpoint's files spell, or would spell, a canonical name. For messages.
   std::string spelled(std::string_view canonical) const;
   // Whether some tensor is stored in `dtype`.
@@ -63,6 +75,7 @@ class Checkpoint {
   void add_file(const std::filesystem::path& path, const Index* index);
   void add_tensor(const SafetensorsFile& file, const TensorEntry& entry, const std::string& file_name,
                   const Index* index);
+  void add_absent(const std::filesystem::path& path, const Index& index);
   void check_index(const Index& index) const;
 
   std::string path_;
@@ -70,6 +83,8 @@ class Checkpoint {
   std::string config_text_, config_sha256_;
   std::vector<std::unique_ptr<const SafetensorsFile>> files_;
   Tensors tensors_;
+  std::unique_ptr<std::map<std::string, TensorEntry, std::less<>>> absent_;  // by canonical name
+  std::int64_t absent_files_ = 0;
   SpellingSet spellings_;
   std::vector<std::string> unindexed_;
 };

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "loader/expert_image.h"
+#include "loader/load_linear.h"
 #include "runtime/error.h"
 
 namespace millrace {
@@ -20,16 +22,23 @@ ExpertStore::ExpertStore(WeightStore& store, const std::vector<ExpertLayer>& lay
   WeightOptions resident = options_;
   resident.resident = true;
   options_.resident = false;
+  slot_bytes_ = ExpertImages(layers_, options_).slot_bytes();
   for (const auto& layer : layers_) {
     loaded_.emplace_back(layer.size());
     for (const StoredExpert& expert : layer) {
       file_bytes_ += file_bytes_of(expert);
       for (const StoredLinear* stored : expert.parts()) {
         owned_bytes_ += millrace::owned_bytes(*stored, options_);
-        resident_bytes_ += millrace::owned_bytes(*stored, resident);
+        resident_bytes_ += footprint_of(*stored, resident);
       }
     }
   }
+}
+
+std::int64_t ExpertStore::count() const noexcept {
+  std::int64_t count = 0;
+  for (const auto& layer : layers_) count += std::ssize(layer);
+  return count;
 }
 
 const ExpertStore::Loaded& ExpertStore::load(int layer, int expert) {

@@ -46,6 +46,9 @@ class ExpertStore final : public ExpertSource {
   std::uint64_t owned_bytes() const noexcept { return owned_bytes_; }
   // What preload() takes.
   std::uint64_t resident_bytes() const noexcept { return resident_bytes_; }
+  std::int64_t count() const noexcept;
+  // What one takes in the cache.
+  std::uint64_t slot_bytes() const noexcept { return slot_bytes_; }
 
  private:
   struct Loaded {
@@ -60,7 +63,7 @@ class ExpertStore final : public ExpertSource {
   std::vector<std::vector<Loaded>> loaded_;
   std::unique_ptr<ExpertCache> cache_;
   bool mapped_ = false;
-  std::uint64_t file_bytes_ = 0, owned_bytes_ = 0, resident_bytes_ = 0;
+  std::uint64_t file_bytes_ = 0, owned_bytes_ = 0, resident_bytes_ = 0, slot_bytes_ = 0;
 };
 
 }  // namespace millrace

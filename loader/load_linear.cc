@@ -296,4 +296,10 @@ std::uint64_t owned_bytes(const StoredLinear& stored, const WeightOptions& optio
   return room.weights + (form_of(stored, options) == Form::as_stored ? room.scales : 0);
 }
 
+std::uint64_t footprint_of(const StoredLinear& stored, const WeightOptions& options) noexcept {
+  const LinearRoom room = room_of(stored, options);
+  return Buffer::footprint(room.weights) +
+         (form_of(stored, options) == Form::as_stored ? Buffer::footprint(room.scales) : 0);
+}
+
 }  // namespace millrace

@@ -60,5 +60,7 @@ Tensor plan_linear(const StoredLinear& stored, const WeightOptions& options);
 
 // Bytes that loading takes beside the mapped file.
 std::uint64_t owned_bytes(const StoredLinear& stored, const WeightOptions& options) noexcept;
+// The same with what the buffers are rounded up to (Buffer::footprint).
+std::uint64_t footprint_of(const StoredLinear& stored, const WeightOptions& options) noexcept;
 
 }  // namespace millrace

@@ -58,6 +58,14 @@ MappedFile::MappedFile(const std::filesystem::path& path) : path_(path.string())
   descriptor_ = std::exchange(file.value, -1);
 }
 
+MappedFile MappedFile::absent(const std::filesystem::path& path) {
+  static constexpr std::byte nothing{};
+  MappedFile file;
+  file.path_ = path.string();
+  file.data_ = &nothing;
+  return file;
+}
+
 MappedFile::MappedFile(MappedFile&& other) noexcept
     : path_(std::move(other.path_)),
       data_(std::exchange(other.data_, nullptr)),
@@ -66,7 +74,7 @@ MappedFile::MappedFile(MappedFile&& other) noexcept
       descriptor_(std::exchange(other.descriptor_, -1)) {}
 
 MappedFile::~MappedFile() {
-  if (data_ != nullptr) munmap(const_cast<std::byte*>(data_), bytes_);
+  if (bytes_ > 0) munmap(const_cast<std::byte*>(data_), bytes_);
   if (descriptor_ >= 0) close(descriptor_);
 }
 

@@ -18,6 +18,8 @@ class MappedFile {
   // Throws Error(not_found) if nothing is there, Error(io) if it cannot be opened or mapped, Error(bad_file) if it is
   // not a regular file. An empty file is mapped as no bytes at a null pointer.
   explicit MappedFile(const std::filesystem::path& path);
+  // Stands for a file that is not there, to plan by: of no bytes, at a pointer that is not null.
+  static MappedFile absent(const std::filesystem::path& path);
   MappedFile(MappedFile&& other) noexcept;
   MappedFile& operator=(MappedFile&&) = delete;
   ~MappedFile();
@@ -38,6 +40,7 @@ class MappedFile {
   void check_size() const;
 
  private:
+  MappedFile() = default;
   void read_pages(std::size_t begin, std::size_t end) const;
 
   std::string path_;

@@ -149,6 +149,10 @@ SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : file_(path
   for (const TensorEntry& entry : entries_) by_name_.emplace(entry.name, &entry);
 }
 
+std::unique_ptr<const SafetensorsFile> SafetensorsFile::absent(const std::filesystem::path& path) {
+  return std::unique_ptr<const SafetensorsFile>(new SafetensorsFile(MappedFile::absent(path)));
+}
+
 const TensorEntry* SafetensorsFile::find(std::string_view name) const noexcept {
   const auto found = by_name_.find(name);
   return found == by_name_.end() ? nullptr : found->second;

@@ -6,9 +6,11 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "loader/mapped_file.h"
@@ -32,6 +34,8 @@ class SafetensorsFile {
 
   // Throws Error(bad_file) naming the file and, where there is one, the tensor; and what MappedFile throws.
   explicit SafetensorsFile(const std::filesystem::path& path);
+  // Stands for a file that is not there (MappedFile::absent), without entries.
+  static std::unique_ptr<const SafetensorsFile> absent(const std::filesystem::path& path);
 
   const std::string& path() const noexcept { return file_.path(); }
   const MappedFile& file() const noexcept { return file_; }
@@ -52,6 +56,8 @@ class SafetensorsFile {
   void read_into(const TensorEntry& entry, std::span<std::byte> target) const;
 
  private:
+  explicit SafetensorsFile(MappedFile file) : file_(std::move(file)) {}
+
   MappedFile file_;
   std::vector<TensorEntry> entries_;
   std::map<std::string_view, const TensorEntry*> by_name_;

@@ -11,8 +11,8 @@ namespace {
 
 // The companion of `weight` that scales it, whose name ends in `wanted`; it must not have one with the other ending.
 StoredTensor demand_scale(const Checkpoint& checkpoint, std::string_view name, const StoredTensor& weight,
-                          std::string_view wanted) {
-  const StoredTensor scale = checkpoint.find(std::string(name).append(wanted));
+                          std::string_view wanted, std::span<const std::int64_t> planned_shape) {
+  const StoredTensor scale = checkpoint.find_planned(std::string(name).append(wanted), planned_shape);
   require(static_cast<bool>(scale), Errc::bad_file, "{} is {}, but {}{} is missing", title_of(weight),
           name_of(weight.entry->dtype), weight.entry->name, wanted);
   return scale;
@@ -27,8 +27,14 @@ void refuse_scale(const Checkpoint& checkpoint, std::string_view name, const Sto
 
 constexpr std::string_view block_scales = "_scale_inv", exponents = "_scale";
 
-StoredTensor demand_block_scales(const Checkpoint& checkpoint, std::string_view name, const StoredTensor& weight) {
-  const StoredTensor scale = demand_scale(checkpoint, name, weight, block_scales);
+StoredTensor demand_block_scales(const Checkpoint& checkpoint, std::string_view name, const StoredTensor& weight,
+                                 std::int64_t chunks) {
+  // What a weight of that shape is published with: a grid over each chunk, or each matrix.
+  std::vector<std::int64_t> planned = weight.entry->shape;
+  const std::size_t rows = planned.size() - 2;
+  planned[rows] = chunks * scale_blocks(planned[rows] / chunks);
+  planned[rows + 1] = scale_blocks(planned[rows + 1]);
+  const StoredTensor scale = demand_scale(checkpoint, name, weight, block_scales, planned);
   require(is_scale_dtype(scale.entry->dtype), Errc::unsupported,
           "{} is {}; scales in F32, BF16, F16, F8_E8M0 or U8 were expected", title_of(scale),
           name_of(scale.entry->dtype));
@@ -37,7 +43,7 @@ StoredTensor demand_block_scales(const Checkpoint& checkpoint, std::string_view 
 
 // A weight without scales, or with those of F8_E4M3, whose grid the caller adds.
 StoredLinear find_plain_or_fp8(const Checkpoint& checkpoint, std::string_view name, std::span<const std::int64_t> shape,
-                               std::int64_t out, std::int64_t in) {
+                               std::int64_t out, std::int64_t in, std::int64_t chunks = 1) {
   StoredLinear stored;
   stored.weight = checkpoint.demand(name, shape);
   stored.out = out;
@@ -45,7 +51,7 @@ StoredLinear find_plain_or_fp8(const Checkpoint& checkpoint, std::string_view na
   stored.rows = {.first = 0, .runs = 1, .rows = out, .stride = out};
   refuse_scale(checkpoint, name, stored.weight, exponents);
   if (stored.weight.entry->dtype == Dtype::f8_e4m3) {
-    stored.scale = demand_block_scales(checkpoint, name, stored.weight);
+    stored.scale = demand_block_scales(checkpoint, name, stored.weight, chunks);
   } else {
     require_float(stored.weight);
     refuse_scale(checkpoint, name, stored.weight, block_scales);
@@ -63,8 +69,9 @@ StoredLinear find_mxfp4(const Checkpoint& checkpoint, std::string_view name, std
   stored.in = in;
   stored.rows = {.first = 0, .runs = 1, .rows = out, .stride = out};
   refuse_scale(checkpoint, name, stored.weight, block_scales);
-  demand_scale(checkpoint, name, stored.weight, exponents);
-  stored.scale = checkpoint.demand(std::string(name).append(exponents), std::array{out, in / mxfp4_block});
+  const std::array<std::int64_t, 2> grid = {out, in / mxfp4_block};
+  demand_scale(checkpoint, name, stored.weight, exponents, grid);
+  stored.scale = checkpoint.demand(std::string(name).append(exponents), grid);
   const Dtype dtype = stored.scale.entry->dtype;
   require(dtype == Dtype::u8 || dtype == Dtype::f8_e8m0, Errc::unsupported,
           "{} is {}; exponents of MXFP4 in U8 or F8_E8M0 were expected", title_of(stored.scale), name_of(dtype));
@@ -104,7 +111,7 @@ StoredLinear find_linear(const Checkpoint& checkpoint, std::string_view name, st
 
 StoredLinear find_chunked(const Checkpoint& checkpoint, std::string_view name, std::int64_t out, std::int64_t in,
                           std::int64_t chunks) {
-  StoredLinear stored = find_plain_or_fp8(checkpoint, name, std::array{out, in}, out, in);
+  StoredLinear stored = find_plain_or_fp8(checkpoint, name, std::array{out, in}, out, in, chunks);
   if (stored.scale) stored.grid = segmented_grid(title_of(stored.weight), out, in, stored.scale.entry->shape, chunks);
   return stored;
 }

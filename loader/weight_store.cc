@@ -74,6 +74,7 @@ std::vector<float> WeightStore::vector(std::string_view name, std::int64_t count
   const StoredTensor stored = find(name, std::array{count});
   require_float(stored);
   std::vector<float> values(static_cast<std::size_t>(count));
+  footprints_[std::string(name)] = values.size() * sizeof(float);
   if (options_.headers_only) return values;
   const std::span<const std::byte> data = stored.file->read(*stored.entry);
   convert_to_f32(stored.entry->dtype, data.data(), count, values.data());
@@ -91,7 +92,7 @@ std::vector<float> WeightStore::vector(std::string_view name, std::int64_t count
 Tensor WeightStore::linear(std::string_view name, std::int64_t out, std::int64_t in, std::int64_t segments_hint) {
   const StoredLinear stored = find_linear(name, out, in, segments_hint);
   if (const auto known = linears_.find(name); known != linears_.end()) return known->second;
-  return linears_.emplace(name, load(stored)).first->second;
+  return linears_.emplace(name, load(name, stored)).first->second;
 }
 
 Tensor WeightStore::linear_rows(std::string_view name, const RowRuns& rows, std::int64_t in) {
@@ -99,7 +100,7 @@ Tensor WeightStore::linear_rows(std::string_view name, const RowRuns& rows, std:
   use(name, whole);
   const std::string key = fmt::format("{} from row {}", name, rows.first);
   if (const auto known = linears_.find(key); known != linears_.end()) return known->second;
-  return linears_.emplace(key, load(cut_linear(whole, rows))).first->second;
+  return linears_.emplace(key, load(name, cut_linear(whole, rows))).first->second;
 }
 
 std::vector<float> WeightStore::vector_rows(std::string_view name, const RowRuns& rows) {
@@ -112,7 +113,21 @@ std::vector<float> WeightStore::vector_rows(std::string_view name, const RowRuns
   return part;
 }
 
-Tensor WeightStore::load(const StoredLinear& stored) {
+void WeightStore::count(std::string_view name, std::uint64_t bytes) {
+  owned_bytes_ += bytes;
+  footprints_[std::string(name)] += Buffer::footprint(bytes);
+}
+
+void WeightStore::start_loading() {
+  options_.headers_only = false;
+  owned_bytes_ = 0;
+  footprints_.clear();
+  linears_.clear();
+  tables_.clear();
+}
+
+Tensor WeightStore::load(std::string_view name, const StoredLinear& stored) {
+  footprints_[std::string(name)] += footprint_of(stored, options_);
   if (options_.headers_only) {
     owned_bytes_ += millrace::owned_bytes(stored, options_);
     return plan_linear(stored, options_);
@@ -127,27 +142,27 @@ Tensor WeightStore::load(const StoredLinear& stored) {
 Tensor WeightStore::router(std::string_view name, std::int64_t experts, std::int64_t hidden, Dtype dtype) {
   const StoredTensor stored = find(name, std::array{experts, hidden});
   require_float(stored);
-  const std::int64_t count = elements_of(*stored.entry);
-  const auto bytes = static_cast<std::size_t>(count * size_of(dtype));
+  const std::int64_t elements = elements_of(*stored.entry);
+  const auto bytes = static_cast<std::size_t>(elements * size_of(dtype));
   if (options_.headers_only) {
-    if (options_.resident) owned_bytes_ += bytes;
+    if (options_.resident) count(name, bytes);
     return Tensor(dtype, stored.entry->shape, stored.file->data(*stored.entry).data());
   }
   report(stored.entry->bytes);
   const bool rounds = dtype == Dtype::f32 && rounds_as_hf(options_.numerics);
   const bool as_stored = stored.entry->dtype == dtype && !rounds;
-  if (as_stored && options_.resident) return view(stored);
+  if (as_stored && options_.resident) return view(name, stored);
   const std::span<const std::byte> data = stored.file->read(*stored.entry);
-  if (as_stored) return view(stored);
+  if (as_stored) return view(name, stored);
   Buffer memory(bytes, stored.entry->name.c_str());
   if (dtype == Dtype::bf16) {
-    convert_to_bf16(stored.entry->dtype, data.data(), count, reinterpret_cast<Bfloat16*>(memory.data()));
+    convert_to_bf16(stored.entry->dtype, data.data(), elements, reinterpret_cast<Bfloat16*>(memory.data()));
   } else {
     auto* values = reinterpret_cast<float*>(memory.data());
-    convert_to_f32(stored.entry->dtype, data.data(), count, values);
-    for (std::int64_t i = 0; rounds && i < count; ++i) values[i] = round_to_bf16(values[i]);
+    convert_to_f32(stored.entry->dtype, data.data(), elements, values);
+    for (std::int64_t i = 0; rounds && i < elements; ++i) values[i] = round_to_bf16(values[i]);
   }
-  return Tensor(dtype, stored.entry->shape, keep(std::move(memory)));
+  return Tensor(dtype, stored.entry->shape, keep(name, std::move(memory)));
 }
 
 Tensor WeightStore::embedding(std::string_view name, std::int64_t vocab, std::int64_t hidden) {
@@ -155,25 +170,30 @@ Tensor WeightStore::embedding(std::string_view name, std::int64_t vocab, std::in
   require_float(stored);
   if (const auto known = tables_.find(name); known != tables_.end()) return known->second;
   report(stored.entry->bytes);
-  return tables_.emplace(name, view(stored)).first->second;
+  return tables_.emplace(name, view(name, stored)).first->second;
 }
 
 // The file's bytes, or a copy: where that is wanted, or where they are not aligned to their element.
-Tensor WeightStore::view(const StoredTensor& stored) {
+Tensor WeightStore::view(std::string_view name, const StoredTensor& stored) {
   const TensorEntry& entry = *stored.entry;
   const bool aligned = entry.offset % static_cast<std::uint64_t>(size_of(entry.dtype)) == 0;
   if (options_.headers_only || (aligned && !options_.resident)) {
-    if (options_.resident) owned_bytes_ += entry.bytes;
+    if (options_.resident) count(name, entry.bytes);
     return Tensor(entry.dtype, entry.shape, stored.file->data(entry).data());
   }
   Buffer memory(static_cast<std::size_t>(entry.bytes), entry.name.c_str());
   stored.file->read_into(entry, {memory.data(), memory.bytes()});
-  return Tensor(entry.dtype, entry.shape, keep(std::move(memory)));
+  return Tensor(entry.dtype, entry.shape, keep(name, std::move(memory)));
 }
 
 const std::byte* WeightStore::keep(Buffer memory) {
   owned_bytes_ += memory.bytes();
   return memory_.emplace_back(std::move(memory)).data();
+}
+
+const std::byte* WeightStore::keep(std::string_view name, Buffer memory) {
+  footprints_[std::string(name)] += Buffer::footprint(memory.bytes());
+  return keep(std::move(memory));
 }
 
 std::vector<std::string> WeightStore::unused() const {

@@ -72,18 +72,28 @@ class WeightStore {
   // Memory taken beside the mapped files.
   std::uint64_t owned_bytes() const noexcept { return owned_bytes_; }
 
+  // The same for each weight that was asked for, by canonical name, with what buffers are rounded up to. Vectors count
+  // as taken by those who asked for them.
+  const std::map<std::string, std::uint64_t, std::less<>>& footprints() const noexcept { return footprints_; }
+
+  // Ends planning with headers_only: from now on what is asked for is loaded, and nothing has been asked for yet.
+  void start_loading();
+
  private:
   void report(std::uint64_t bytes);
   void use(std::string_view name, const StoredLinear& stored);
-  Tensor load(const StoredLinear& stored);
+  Tensor load(std::string_view name, const StoredLinear& stored);
+  void count(std::string_view name, std::uint64_t bytes);
   const std::byte* keep(Buffer memory);
-  Tensor view(const StoredTensor& stored);
+  const std::byte* keep(std::string_view name, Buffer memory);
+  Tensor view(std::string_view name, const StoredTensor& stored);
 
   const Checkpoint* checkpoint_;
   WeightOptions options_;
   std::deque<Buffer> memory_;
   std::map<std::string, Tensor, std::less<>> linears_, tables_;  // handed out by linear() and embedding()
   std::set<std::string, std::less<>> used_;
+  std::map<std::string, std::uint64_t, std::less<>> footprints_;
   std::uint64_t done_bytes_ = 0, total_bytes_ = 0, owned_bytes_ = 0;
 };
 

@@ -10,6 +10,11 @@ namespace {
 constexpr std::int64_t widest_window = 512;  // rows that are kept of a layer without a window, or with a wider one
 constexpr std::int64_t rows_per_pass = 32;   // of a layer that catches up: bounds its working memory
 
+std::int64_t rows_kept(const ModelConfig& config) {
+  const std::int64_t window = config.mtp_layer.window;
+  return window > 0 ? std::min(window, widest_window) : widest_window;
+}
+
 }  // namespace
 
 LastRows::LastRows(std::int64_t capacity, std::int64_t width)
@@ -33,10 +38,9 @@ void LastRows::copy(std::int64_t first, std::int64_t rows, float* target) const 
     target = std::copy_n(values_.data() + row % capacity_ * width_, width_, target);
 }
 
-Drafter::Drafter(const Engine& engine) : wiring_(engine.mtp_wiring()) {
+Drafter::Drafter(const Engine& engine) : wiring_(engine.mtp_wiring()), window_(rows_kept(engine.config())) {
   const int layers = static_cast<int>(engine.mtp_programs().size());
-  const std::int64_t window = engine.config().mtp_layer.window, hidden = engine.config().hidden;
-  window_ = window > 0 ? std::min(window, widest_window) : widest_window;
+  const std::int64_t hidden = engine.config().hidden;
   // Rejected rows come and go behind the window.
   const std::int64_t capacity = window_ + KvCache::ring_slack;
   positions_.resize(static_cast<std::size_t>(capacity));
@@ -48,6 +52,17 @@ Drafter::Drafter(const Engine& engine) : wiring_(engine.mtp_wiring()) {
     layers_.push_back({.layer = MtpLayer(engine, index, rows_per_pass, 1)});
     if (wiring_ == MtpWiring::chained) states_.emplace_back(capacity, hidden);
   }
+}
+
+std::uint64_t Drafter::bytes_for(std::span<const Program> programs, const ModelConfig& config, MtpWiring wiring,
+                                 Dtype kv_dtype, std::int64_t context, int threads) {
+  const std::int64_t rows = rows_kept(config) + KvCache::ring_slack;
+  const std::uint64_t states = wiring == MtpWiring::chained ? 1 + programs.size() : 1;
+  std::uint64_t bytes = states * sizeof(float) * static_cast<std::uint64_t>(rows * config.hidden);
+  for (const Program& program : programs)
+    bytes += Workspace::bytes_for(program, {.rows = rows_per_pass, .logits_rows = 1, .threads = threads}) +
+             KvCache::bytes_for(program.kv_layers(), kv_dtype, std::min(context, rows));
+  return bytes;
 }
 
 void Drafter::take(std::int64_t first, std::span<const std::int32_t> positions, const float* hidden) noexcept {

@@ -36,6 +36,9 @@ class Drafter {
  public:
   // One guess per layer that `engine`, which must outlive it, has loaded; there must be some.
   explicit Drafter(const Engine& engine);
+  // Bytes that one of an engine with these prediction layers takes.
+  static std::uint64_t bytes_for(std::span<const Program> programs, const ModelConfig& config, MtpWiring wiring,
+                                 Dtype kv_dtype, std::int64_t context, int threads);
 
   int layers() const noexcept { return static_cast<int>(layers_.size()); }
 

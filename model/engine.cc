@@ -8,13 +8,11 @@
 #include "loader/expert_store.h"
 #include "loader/tokenizer.h"
 #include "loader/weight_store.h"
-#include "model/blocks.h"
 #include "model/config_reader.h"
 #include "model/family.h"
+#include "model/programs.h"
 #include "ops/isa.h"
 #include "runtime/error.h"
-#include "runtime/kv_cache.h"
-#include "runtime/machine.h"
 #include "runtime/workspace.h"
 
 namespace millrace {
@@ -73,6 +71,10 @@ std::vector<ExpertLayer> expert_layers(const ModelConfig& config) {
   return layers;
 }
 
+Dtype kv_dtype_of(Numerics numerics) noexcept {
+  return keeps_f32(numerics) ? Dtype::f32 : Dtype::bf16;
+}
+
 // Null for a folder without tokenizer files: token ids can be used all the same.
 std::unique_ptr<Tokenizer> open_tokenizer(const std::string& folder) {
   try {
@@ -100,9 +102,9 @@ std::vector<std::int32_t> stop_ids_of(const ModelConfig& config, const Generatio
 
 struct Engine::State {
   State(Checkpoint opened, const EngineOptions& options);
-  Program build(const std::function<void(BuildContext&)>& append);
-  void build_all(int mtp_layers);
-  void load_experts(const EngineOptions& options);
+  MemoryPlan::Experts planned_experts() const;
+  MemoryPlan make_plan(const EngineOptions& options);
+  void load(const EngineOptions& options);
 
   Checkpoint checkpoint;
   const Family* family = nullptr;
@@ -110,12 +112,12 @@ struct Engine::State {
   int mtp_layers_in_files;
   MtpWiring mtp_wiring;
   Numerics numerics;
-  std::int64_t context, chunk;
+  std::int64_t context;
   Parallel parallel;
   WeightStore weights;
   ExpertStore experts;
-  Program program;
-  std::vector<Program> mtp_programs;
+  Programs programs;
+  MemoryPlan plan;
   GenerationConfig generation;
   std::unique_ptr<Tokenizer> tokenizer;
   std::vector<std::int32_t> stop_ids;
@@ -128,7 +130,6 @@ Engine::State::State(Checkpoint opened, const EngineOptions& options)
       mtp_wiring(options.mtp_wiring),
       numerics(options.numerics),
       context(context_of(config, options)),
-      chunk(options.chunk),
       parallel(options.threads == 0 ? available_processors() : options.threads),
       weights(checkpoint, {.numerics = options.numerics,
                            // FP8 halves the bytes a token reads, which is what decoding waits for.
@@ -137,44 +138,59 @@ Engine::State::State(Checkpoint opened, const EngineOptions& options)
                            .progress = options.progress,
                            .resident = true,
                            .mtp_layers = std::min(options.mtp_layers, mtp_layers_in_files),
-                           .headers_only = options.headers_only}),
+                           .headers_only = true}),
       experts(weights, expert_layers(config)) {
-  require(chunk >= 1, Errc::bad_argument, "a chunk of {} rows, expected 1 or more", chunk);
+  require(options.chunk >= 0, Errc::bad_argument, "a chunk of {} rows, expected 1 or more", options.chunk);
   require(options.mtp_layers >= 0, Errc::bad_argument, "{} prediction layers, expected 0 or more", options.mtp_layers);
   check_numerics(checkpoint, numerics);
-  build_all(weights.options().mtp_layers);
-  if (!options.headers_only) load_experts(options);
   generation = read_generation_config(checkpoint.path());
   tokenizer = open_tokenizer(checkpoint.path());
   stop_ids = stop_ids_of(config, generation, *family, tokenizer.get());
+  programs = build_programs(*family, config, weights, experts, context);
+  plan = make_plan(options);
+  if (plan.context < context) {
+    context = plan.context;
+    programs = build_programs(*family, config, weights, experts, context);
+    plan = make_plan(options);
+  }
+  if (!options.headers_only) load(options);
 }
 
-Program Engine::State::build(const std::function<void(BuildContext&)>& append) {
-  ProgramBuilder builder;
-  BuildContext context_of_build = {.config = config,
-                                   .weights = weights,
-                                   .experts = experts,
-                                   .builder = builder,
-                                   .numerics = numerics,
-                                   .context = context};
-  append(context_of_build);
-  return std::move(builder).build();
+MemoryPlan::Experts Engine::State::planned_experts() const {
+  return {.count = experts.count(),
+          .file_bytes = experts.file_bytes(),
+          .resident_bytes = experts.resident_bytes(),
+          .slot_bytes = experts.slot_bytes(),
+          .least_slots = std::min(experts.count(), static_cast<std::int64_t>(ExpertCache::least_slots))};
 }
 
-void Engine::State::build_all(int mtp_layers) {
-  program = build(family->build);
-  for (int index = 0; index < mtp_layers; ++index)
-    mtp_programs.push_back(build([&](BuildContext& context_of_build) { family->build_mtp(context_of_build, index); }));
+MemoryPlan Engine::State::make_plan(const EngineOptions& options) {
+  MemoryPlan planned = plan_memory({.programs = programs,
+                                    .config = config,
+                                    .weights = weights,
+                                    .experts = planned_experts(),
+                                    .kv_dtype = kv_dtype_of(numerics),
+                                    .mtp_wiring = mtp_wiring,
+                                    .threads = parallel.threads(),
+                                    .memory = options.memory,
+                                    .context = context < config.max_positions ? context : options.context,
+                                    .sessions = options.sessions,
+                                    .chunk = options.chunk,
+                                    .rates = options.rates});
+  if (options.expert_cache_bytes == 0) return planned;
+  planned.experts.resident = false;
+  planned.experts.cache_bytes = options.expert_cache_bytes;
+  return planned;
 }
 
 // Experts are copied into memory when they fit; otherwise each is read when a token needs it.
-void Engine::State::load_experts(const EngineOptions& options) {
-  const std::uint64_t free = available_memory() / 10 * 8;
-  if (options.expert_cache_bytes == 0 && experts.resident_bytes() < free) return experts.preload(options.progress);
+void Engine::State::load(const EngineOptions& options) {
+  plan.check(checkpoint.path());
+  weights.start_loading();
+  programs = build_programs(*family, config, weights, experts, context);
+  if (plan.experts.resident) return experts.preload(options.progress);
   if (options.expert_io == DiskIo::mapped) return experts.stay_mapped();
-  experts.stream({.bytes = options.expert_cache_bytes > 0 ? options.expert_cache_bytes : free,
-                  .io = options.expert_io,
-                  .copies = options.expert_dirs});
+  experts.stream({.bytes = plan.experts.cache_bytes, .io = options.expert_io, .copies = options.expert_dirs});
 }
 
 Engine::Engine(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -182,7 +198,8 @@ Engine::~Engine() = default;
 
 std::unique_ptr<Engine> Engine::open(const std::filesystem::path& folder, const EngineOptions& options) {
   active_isa();  // a wrong MILLRACE_ISA is reported before anything is read
-  auto state = std::make_unique<State>(Checkpoint::open(folder.string()), options);
+  const Shards shards = options.headers_only && options.absent_shards ? Shards::planned : Shards::all;
+  auto state = std::make_unique<State>(Checkpoint::open(folder.string(), shards), options);
   return std::unique_ptr<Engine>(new Engine(std::move(state)));
 }
 
@@ -190,10 +207,10 @@ const ModelConfig& Engine::config() const noexcept {
   return state_->config;
 }
 const Program& Engine::program() const noexcept {
-  return state_->program;
+  return state_->programs.main;
 }
 std::span<const Program> Engine::mtp_programs() const noexcept {
-  return state_->mtp_programs;
+  return state_->programs.mtp;
 }
 MtpWiring Engine::mtp_wiring() const noexcept {
   return state_->mtp_wiring;
@@ -220,7 +237,7 @@ std::int64_t Engine::context() const noexcept {
   return state_->context;
 }
 std::int64_t Engine::chunk() const noexcept {
-  return state_->chunk;
+  return state_->plan.chunk;
 }
 const std::vector<std::string>& Engine::warnings() const noexcept {
   return state_->config.warnings;
@@ -233,7 +250,7 @@ std::vector<std::string> Engine::unused_tensors() const {
 }
 
 Dtype Engine::kv_dtype() const noexcept {
-  return keeps_f32(state_->numerics) ? Dtype::f32 : Dtype::bf16;
+  return kv_dtype_of(state_->numerics);
 }
 
 bool Engine::has_tokenizer() const noexcept {
@@ -265,16 +282,8 @@ void Engine::check_files() const {
   if (state_->experts.is_mapped()) state_->checkpoint.check_sizes();
 }
 
-MemoryUse Engine::memory_use() const {
-  const auto& kv_layers = program().kv_layers();
-  const std::int64_t page = KvCache::page_rows;
-  std::vector<LayerKvShape> full, rings;
-  for (const LayerKvShape& shape : kv_layers) (shape.window > 0 ? rings : full).push_back(shape);
-  return {.dense_weights = state_->weights.owned_bytes(),
-          .expert_weights = state_->experts.resident_bytes(),
-          .workspace = Workspace::bytes_for(program(), workspace_limits()),
-          .kv_per_token = KvCache::bytes_for(full, kv_dtype(), page) / static_cast<std::uint64_t>(page),
-          .kv_fixed = 2 * KvCache::bytes_for(rings, kv_dtype(), context()) + KvCache::bytes_for(full, kv_dtype(), 1)};
+const MemoryPlan& Engine::plan() const noexcept {
+  return state_->plan;
 }
 
 }  // namespace millrace

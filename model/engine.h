@@ -15,6 +15,7 @@
 #include "loader/expert_cache_stats.h"
 #include "model/config.h"
 #include "model/generation_config.h"
+#include "model/memory_plan.h"
 #include "runtime/numerics.h"
 #include "runtime/parallel.h"
 #include "runtime/program.h"
@@ -43,29 +44,26 @@ struct EngineOptions {
   int threads = 0;  // 0 = the processors this process may run on
   Numerics numerics = Numerics::fast;
   std::optional<WeightFormat> weights;  // none = chosen for this machine
-  std::int64_t context = 0;             // most tokens of a session; 0 = the model's own limit
-  std::int64_t chunk = 512;             // most rows of one pass
-  std::int64_t window = 0;              // overrides the visible keys of sliding layers; 0 = as configured
-  int mtp_layers = 0;                   // multi-token-prediction layers to load; at most those the files hold
+  // Ceiling of what the process takes, in bytes; 0 = what is free when the engine opens, but for a margin. Opening
+  // fails with Error(out_of_memory) if it is too little; experts that do not fit are read when they are wanted.
+  std::uint64_t memory = 0;
+  std::int64_t sessions = 1;  // that will be full at the same time, for which memory is set aside
+  std::int64_t context = 0;   // most tokens of a session; 0 = the model's own limit, or less where memory is short
+  std::int64_t chunk = 0;     // most rows of one pass; 0 = 512, or more where experts are read for them
+  MachineRates rates;         // for that choice
+  std::int64_t window = 0;    // overrides the visible keys of sliding layers; 0 = as configured
+  int mtp_layers = 0;         // multi-token-prediction layers to load; at most those the files hold
   MtpWiring mtp_wiring = MtpWiring::target;
   RouterDtype router_dtype = RouterDtype::f32;
-  // Experts that do not fit memory are read when they are wanted, into a cache of so many bytes; 0 = all experts in
-  // memory if they fit, else a cache in most of what is free.
+  // Bytes of the cache of experts that are read when they are wanted; 0 = all experts in memory if they fit, else a
+  // cache in what the plan leaves.
   std::uint64_t expert_cache_bytes = 0;
   DiskIo expert_io = DiskIo::automatic;
   std::vector<std::filesystem::path> expert_dirs;  // folders with copies of the files, on other disks
-  bool headers_only = false;  // checks and plans everything, reads no weights; such an engine cannot compute
+  bool headers_only = false;   // checks and plans everything, reads no weights; such an engine cannot compute
+  bool absent_shards = false;  // with headers_only: files that the index names may be missing (Shards::planned)
   // Called on the opening thread with the bytes read so far and in all.
   std::function<void(std::uint64_t done, std::uint64_t total)> progress;
-};
-
-// Memory an open engine, one executor and one session take, by what it is for.
-struct MemoryUse {
-  std::uint64_t dense_weights = 0;
-  std::uint64_t expert_weights = 0;
-  std::uint64_t workspace = 0;
-  std::uint64_t kv_per_token = 0;  // growth per token, full layers
-  std::uint64_t kv_fixed = 0;      // rings of the window layers, and what a long pass copies in case it fails
 };
 
 class Engine {
@@ -92,7 +90,8 @@ class Engine {
   // What an executor's working memory is planned for: one chunk of which the last row wants logits, and as many
   // more as prediction layers can guess.
   WorkspaceLimits workspace_limits() const noexcept;
-  MemoryUse memory_use() const;
+  // What was planned before anything was loaded; with headers_only also for a budget that is too small.
+  const MemoryPlan& plan() const noexcept;
   // What the cache of experts did so far; none where there is no cache.
   std::optional<ExpertCacheStats> expert_stats() const;
   // Throws Error(io) if a file that weights are read from in place shrank. Cheap: called before every pass.

@@ -11,7 +11,7 @@
 namespace millrace {
 namespace {
 
-constexpr std::size_t huge_page = std::size_t{2} << 20;
+constexpr std::size_t huge_page = std::size_t{2} << 20, small_page = 4096;
 
 std::size_t round_up(std::size_t bytes, std::size_t unit) {
   return (bytes + unit - 1) / unit * unit;
@@ -33,7 +33,7 @@ std::byte* map_pages(std::size_t bytes) {
 
 void release(std::byte* data, std::size_t bytes) noexcept {
   if (bytes >= huge_page)
-    munmap(data, round_up(bytes, huge_page));
+    munmap(data, round_up(bytes, small_page));
   else
     std::free(data);
 }
@@ -44,12 +44,16 @@ Buffer::Buffer(std::size_t bytes, const char* what) : bytes_(bytes) {
   if (bytes == 0) return;
   require(bytes <= SIZE_MAX / 2, Errc::out_of_memory, "{}: {} bytes asked for", what, bytes);
   if (bytes >= huge_page) {
-    data_ = map_pages(round_up(bytes, huge_page));
+    data_ = map_pages(round_up(bytes, small_page));
   } else {
     data_ = static_cast<std::byte*>(std::aligned_alloc(alignment, round_up(bytes, alignment)));
     if (data_ != nullptr) std::memset(data_, 0, bytes);
   }
   require(data_ != nullptr, Errc::out_of_memory, "{}: the machine has no {} bytes left", what, bytes);
+}
+
+std::size_t Buffer::footprint(std::size_t bytes) noexcept {
+  return round_up(bytes, bytes >= huge_page ? small_page : alignment);
 }
 
 Buffer& Buffer::operator=(Buffer&& other) noexcept {

@@ -1,4 +1,5 @@
-// Buffer: owning, aligned, zeroed memory; large ones lie on 2 MiB pages that are taken when first touched. Move-only.
+// Buffer: owning, aligned, zeroed memory; large ones lie on 2 MiB pages that are taken when first touched, their last
+// part on small ones. Move-only.
 #pragma once
 
 #include <cstddef>
@@ -17,6 +18,9 @@ class Buffer {
       : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
   Buffer& operator=(Buffer&& other) noexcept;
   ~Buffer();
+
+  // Memory that a buffer of so many bytes takes, once it has been written to.
+  static std::size_t footprint(std::size_t bytes) noexcept;
 
   std::byte* data() noexcept { return data_; }
   const std::byte* data() const noexcept { return data_; }

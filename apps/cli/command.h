@@ -16,6 +16,7 @@ Run declare_eval(CLI::App& app);
 Run declare_tokenize(CLI::App& app);
 Run declare_detokenize(CLI::App& app);
 Run declare_inspect(CLI::App& app);
+Run declare_plan(CLI::App& app);
 Run declare_synth(CLI::App& app);
 Run declare_bench(CLI::App& app);
 

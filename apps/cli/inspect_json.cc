@@ -56,18 +56,18 @@ Json config_json(const ModelConfig& config) {
 }
 
 Json engine_json(const Engine& engine) {
-  const MemoryUse use = engine.memory_use();
+  const MemoryPlan& plan = engine.plan();
   Json kernels = Json::object();
   for (const KernelChoice& kernel : chosen_kernels()) kernels[std::string(kernel.name)] = name_of(kernel.isa);
   return {{"config", config_json(engine.config())},
           {"stop_ids", engine.stop_ids()},
           {"context", engine.context()},
           {"memory",
-           {{"dense_weights", use.dense_weights},
-            {"expert_weights", use.expert_weights},
-            {"workspace", use.workspace},
-            {"kv_per_token", use.kv_per_token},
-            {"kv_fixed", use.kv_fixed}}},
+           {{"dense_weights", plan.weights.total()},
+            {"expert_weights", plan.experts.resident_bytes},
+            {"workspace", plan.workspace},
+            {"kv_per_token", plan.kv_per_token},
+            {"kv_fixed", plan.kv_fixed}}},
           {"threads", engine.parallel().threads()},
           {"isa", name_of(active_isa())},
           {"kernels", kernels},

@@ -65,15 +65,14 @@ std::string config_text(const Engine& engine) {
 }
 
 std::string memory_text(const Engine& engine) {
-  const MemoryUse use = engine.memory_use();
-  const std::uint64_t tokens = static_cast<std::uint64_t>(engine.context());
-  const std::uint64_t cache = use.kv_fixed + use.kv_per_token * tokens;
+  const MemoryPlan& plan = engine.plan();
   std::string text = "memory\n";
-  text += fmt::format("  dense weights   {:>10}\n", size_text(use.dense_weights));
-  text += fmt::format("  experts         {:>10}  mapped if more than memory\n", size_text(use.expert_weights));
-  text += fmt::format("  working memory  {:>10}  passes of {} tokens\n", size_text(use.workspace), engine.chunk());
-  text += fmt::format("  KV cache        {:>10}  at {} tokens; {} fixed, {} per token\n", size_text(cache), tokens,
-                      size_text(use.kv_fixed), size_text(use.kv_per_token));
+  text += fmt::format("  dense weights   {:>10}\n", size_text(plan.weights.total()));
+  text += fmt::format("  experts         {:>10}  read on demand if more than memory\n",
+                      size_text(plan.experts.resident_bytes));
+  text += fmt::format("  working memory  {:>10}  passes of {} tokens\n", size_text(plan.workspace), plan.chunk);
+  text += fmt::format("  KV cache        {:>10}  at {} tokens; {} fixed, {} per token\n", size_text(plan.kv()),
+                      plan.context, size_text(plan.kv_fixed), size_text(plan.kv_per_token));
   return text + "\n";
 }
 

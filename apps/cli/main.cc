@@ -28,6 +28,7 @@ constexpr std::array subcommands = {
     Subcommand{"tokenize", "Turn text into token ids.", declare_tokenize},
     Subcommand{"detokenize", "Turn token ids into text.", declare_detokenize},
     Subcommand{"inspect", "Show what a model is made of, and check its files.", declare_inspect},
+    Subcommand{"plan", "Show what memory a model takes and how fast it should be; loads nothing.", declare_plan},
     Subcommand{"synth", "Write a synthetic model of exact shapes, for tests and benchmarks.", declare_synth},
     Subcommand{"bench", "Measure a model against what the machine can do.", declare_bench},
 };

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "apps/common/demo_model.h"
+#include "apps/common/memory_size.h"
 #include "apps/common/output.h"
 #include "apps/common/progress.h"
 #include "loader/checkpoint.h"
@@ -66,6 +67,10 @@ void add_engine_options(CLI::App& app, EngineFlags& flags) {
   const std::string group = "Engine";
   add_model_option(app, flags.model);
   app.get_option("--model")->group(group);
+  app.add_option("--memory", flags.memory, "ceiling of the process, e.g. 16G; default: what is free less a margin")
+      ->option_text("SIZE")
+      ->check(check_memory_size)
+      ->group(group);
   app.add_option("--threads", flags.threads, "threads that compute; default: every processor")
       ->option_text("N")
       ->check(CLI::Range(1, Parallel::max_threads))
@@ -110,8 +115,9 @@ EngineOptions engine_options(const EngineFlags& flags) {
   options.threads = flags.threads;
   options.numerics = numerics_named(flags.numerics);
   options.weights = weights_named(flags.weights);
+  if (!flags.memory.empty()) options.memory = parse_memory_size(flags.memory);
   options.context = flags.context;
-  if (flags.chunk > 0) options.chunk = flags.chunk;
+  options.chunk = flags.chunk;
   options.window = flags.window;
   for (const auto& [name, io] : expert_io_names)
     if (name == flags.expert_io) options.expert_io = io;

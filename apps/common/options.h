@@ -19,6 +19,7 @@ struct EngineFlags {
   std::string numerics = "fast";
   std::string weights = "auto";
   std::string router_dtype = "f32";
+  std::string memory;  // empty = what is free but for a margin
   int threads = 0;
   std::int64_t context = 0;
   std::int64_t chunk = 0;
@@ -30,7 +31,7 @@ struct EngineFlags {
 
 // -m, --model
 void add_model_option(CLI::App& app, std::string& model);
-// -m, --threads, --isa, --numerics, --weights, --ctx and --window
+// -m, --memory, --threads, --isa, --numerics, --weights, --ctx and --window
 void add_engine_options(CLI::App& app, EngineFlags& flags);
 
 // The folder `model` names: as given, or the demo model's. Throws Error(not_found).

@@ -54,7 +54,7 @@ help_and_version() {
   grep -Eq '^millrace [0-9]+\.[0-9]+\.[0-9]+$' out || complain "--version: $(cat out)"
   run 0
   grep -q generate out || complain "no subcommand shows no help"
-  for subcommand in "" generate chat eval tokenize detokenize inspect synth bench; do
+  for subcommand in "" generate chat eval tokenize detokenize inspect plan synth bench; do
     run 0 $subcommand --help
     [ "$(wc -l <out)" -le 44 ] || complain "help of '$subcommand' has $(wc -l <out) lines"
     [ "$(wc -L <out)" -le 100 ] || complain "help of '$subcommand' has lines of $(wc -L <out) columns"
@@ -111,6 +111,35 @@ session_refusals() {
   refused 2 "no prompt" generate --session new.kv
   refused 2 "append" generate "$prompt" --append
   refused 2 "session" generate "$prompt" --no-cache --session s.kv
+}
+
+planning() {
+  export XDG_CACHE_HOME=$PWD/cache
+  run 0 plan
+  grep -q '^  experts .*all 112' out || complain "plan of the demo model: $(cat out)"
+  grep -q '^  generation .*tokens/s' out || complain "plan without speed: $(cat out)"
+  run 0 plan --json --memory 1G --ctx 100 --sessions 3
+  json out "plan --json"
+  grep -q '"budget":1073741824' out || complain "plan --json --memory: $(cat out)"
+  grep -q '"context":100,"sessions":3' out || complain "plan --json --ctx --sessions: $(cat out)"
+  # Too little: the tables all the same, and an error.
+  run 1 plan --memory 10M
+  grep -q 'too little' out || complain "plan does not show what is too little: $(cat out)"
+  grep -q '^millrace: error: .*at least .*--ctx' err || complain "plan --memory 10M: $(cat err)"
+  refused 1 "at least" generate "$prompt" --memory 10M
+  refused 2 "memory" generate "$prompt" --memory lots
+  run 0 generate "$prompt" -n 5 --temperature 0
+  cp out free
+  run 0 generate "$prompt" -n 5 --temperature 0 --memory 100M
+  cmp -s out free || complain "--memory changes the text"
+  # By the index alone, of a model far larger than this machine.
+  run 0 synth --shape full --family minimax_m2 --sparse --out huge
+  rm huge/*.safetensors
+  run 0 plan -m huge --memory 64G
+  grep -q 'absent, planned by the index' out || complain "plan by the index: $(cat out)"
+  grep -q 'expert cache .*of 15872 experts' out || complain "plan of a large model: $(cat out)"
+  grep -q 'generation .*limited by disk' out || complain "what limits a large model: $(cat out)"
+  refused 1 "safetensors" generate -m huge --tokens 1
 }
 
 wrong_use() {
@@ -465,6 +494,7 @@ wrong_use
 tokenizing
 generating
 session_file
+planning
 ending
 speculating
 closed_output

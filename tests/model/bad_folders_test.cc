@@ -52,7 +52,7 @@ TEST(BadFolders, TheGoodOneOpens) {
 TEST(BadFolders, ImpossibleOptions) {
   for (const EngineOptions& options :
        {EngineOptions{.threads = -1}, EngineOptions{.threads = 10000}, EngineOptions{.threads = 1, .context = -1},
-        EngineOptions{.threads = 1, .context = 1 << 30}, EngineOptions{.threads = 1, .chunk = 0},
+        EngineOptions{.threads = 1, .context = 1 << 30}, EngineOptions{.threads = 1, .chunk = -1},
         EngineOptions{.threads = 1, .window = -1}})
     EXPECT_THROW(Engine::open(bad + "good", options), Error);
 }

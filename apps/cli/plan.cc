@@ -1,0 +1,60 @@
+#include <memory>
+#include <optional>
+
+#include "apps/cli/command.h"
+#include "apps/cli/plan_report.h"
+#include "apps/common/options.h"
+#include "apps/common/output.h"
+#include "model/guess_policy.h"
+
+namespace millrace {
+namespace {
+
+struct PlanFlags {
+  EngineFlags engine;
+  std::int64_t sessions = 1;
+  std::optional<double> hit_rate;
+  std::string mtp = "auto";
+  bool json = false;
+};
+
+int show_plan(PlanFlags& flags) {
+  apply_isa(flags.engine);
+  flags.engine.mtp_layers = flags.mtp == "off" ? 0 : GuessPolicy::most_guesses;
+  EngineOptions options = engine_options(flags.engine);
+  options.sessions = flags.sessions;
+  options.headers_only = options.absent_shards = true;
+  const auto engine = Engine::open(model_folder(flags.engine.model), options);
+  const PlanReport report{
+      .engine = *engine,
+      .memory_given = !flags.engine.memory.empty(),
+      .rates = options.rates,
+      .speed = estimate_speed(engine->program(), engine->config(), engine->plan(), options.rates, flags.hit_rate)};
+  write_output(flags.json ? plan_json(report) : plan_text(report));
+  engine->plan().check(model_name(*engine));
+  return EXIT_SUCCESS;
+}
+
+}  // namespace
+
+Run declare_plan(CLI::App& app) {
+  const auto flags = std::make_shared<PlanFlags>();
+  app.add_option("--sessions", flags->sessions, "sessions that are full at the same time; default: 1")
+      ->option_text("N")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 20));
+  app.add_option("--mtp", flags->mtp, "auto or off: whether prediction layers are loaded")
+      ->option_text("HOW")
+      ->check(CLI::IsMember(std::vector<std::string>{"auto", "off"}));
+  app.add_option("--hit-rate", flags->hit_rate,
+                 "expert reads that find their expert in memory, 0 to 1; default: by share")
+      ->option_text("X")
+      ->check(CLI::Range(0.0, 1.0));
+  app.add_flag("--json", flags->json, "print one JSON object instead of the tables");
+  add_engine_options(app, flags->engine);
+  app.footer(
+      "Reads headers only; files that the index names may still be missing.\n"
+      "Example: millrace plan -m MiMo-V2-Flash --memory 16G --ctx 8192");
+  return [flags] { return show_plan(*flags); };
+}
+
+}  // namespace millrace

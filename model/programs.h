@@ -1,0 +1,22 @@
+// The Programs of a model: the main one and one per multi-token-prediction layer.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "model/family.h"
+#include "runtime/program.h"
+
+namespace millrace {
+
+struct Programs {
+  Program main;
+  std::vector<Program> mtp;
+};
+
+// Builds them, which asks `weights` for everything but experts. Config, weights and experts outlive the result. Throws
+// what the store throws.
+Programs build_programs(const Family& family, const ModelConfig& config, WeightStore& weights, ExpertSource& experts,
+                        std::int64_t context);
+
+}  // namespace millrace

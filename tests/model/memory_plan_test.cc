@@ -1,0 +1,158 @@
+// What is planned before loading, and that loading keeps to it.
+#include "model/memory_plan.h"
+
+#include <gmock/gmock.h>
+
+#include <cstdlib>
+#include <filesystem>
+
+#include "loader/checkpoint.h"
+#include "model/engine.h"
+#include "model/generate.h"
+#include "model/speed_estimate.h"
+#include "model/synthetic.h"
+#include "tests/support/errors.h"
+#include "tests/support/paths.h"
+#include "tests/support/temp_folder.h"
+
+namespace millrace {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+
+constexpr std::uint64_t gibi = std::uint64_t{1} << 30;
+
+std::unique_ptr<Engine> planned(const fs::path& folder, EngineOptions options = {}) {
+  options.threads = 1;
+  options.headers_only = options.absent_shards = true;
+  return Engine::open(folder, options);
+}
+
+fs::path golden(const char* name) {
+  return fs::path(test::golden_dir()) / "models" / name;
+}
+
+// A sparse folder of the published sizes.
+fs::path full_model(const test::TempFolder& folder, const char* family) {
+  const SyntheticModel model = synthetic_model({.family = family, .shape = "full"});
+  write_synthetic(model, folder.path() / family, {.mtp_layers = 0, .sparse = true, .free_bytes = UINT64_MAX});
+  return folder.path() / family;
+}
+
+TEST(MemoryPlan, CountsWhatLoadingTakes) {
+  for (const char* name : {"mimo-basic", "mimo-odd", "mimo-fused-qkv", "mimo-mxfp4", "minimax-basic"})
+    for (WeightFormat format : {WeightFormat::fp8, WeightFormat::bf16}) {
+      const auto loaded = Engine::open(golden(name), {.threads = 1, .weights = format});
+      const auto plan = planned(golden(name), {.weights = format})->plan();
+      EXPECT_EQ(loaded->plan().weights.total(), plan.weights.total()) << name;
+      EXPECT_EQ(loaded->plan().experts.resident_bytes, plan.experts.resident_bytes) << name;
+      EXPECT_GT(plan.weights.attention, 0u);
+      EXPECT_GT(plan.weights.head, 0u);
+      EXPECT_GT(plan.weights.routers_and_norms, 0u);
+      EXPECT_GE(plan.total(), plan.weights.total() + plan.experts.resident_bytes + plan.kv() + plan.workspace);
+    }
+}
+
+TEST(MemoryPlan, PredictionLayersAndWhatTheyWorkWithCount) {
+  const auto without = planned(golden("mimo-basic"))->plan(),
+             with = planned(golden("mimo-basic"), {.mtp_layers = 3})->plan();
+  EXPECT_EQ(without.weights.mtp, 0u);
+  EXPECT_GT(with.weights.mtp, 0u);
+  EXPECT_GT(with.session_work, without.session_work);
+  EXPECT_EQ(with.weights.total() - with.weights.mtp, without.weights.total());
+}
+
+TEST(MemoryPlan, FilesThatAreAbsentArePlannedByTheIndex) {
+  for (const char* family : {"mimo_v2_flash", "minimax_m2"}) {
+    const test::TempFolder folder;
+    const fs::path path = full_model(folder, family);
+    const EngineOptions options{.memory = 32 * gibi, .context = 8192};
+    const MemoryPlan there = planned(path, options)->plan();
+    std::vector<fs::path> shards;
+    for (const auto& entry : fs::directory_iterator(path))
+      if (entry.path().extension() == ".safetensors") shards.push_back(entry.path());
+    for (const fs::path& shard : shards) fs::remove(shard);
+    const auto engine = planned(path, options);
+    const MemoryPlan& absent = engine->plan();
+    EXPECT_EQ(engine->checkpoint().absent_files(), std::ssize(shards));
+    // Norms may be stored wider than the index can tell, scales be more where heads have grids of their own.
+    EXPECT_NEAR(static_cast<double>(absent.weights.attention), static_cast<double>(there.weights.attention),
+                1e-5 * static_cast<double>(there.weights.attention))
+        << family;
+    EXPECT_EQ(absent.weights.dense_mlp, there.weights.dense_mlp) << family;
+    EXPECT_EQ(absent.weights.embedding, there.weights.embedding) << family;
+    EXPECT_EQ(absent.experts.file_bytes, there.experts.file_bytes) << family;
+    EXPECT_EQ(absent.kv(), there.kv()) << family;
+    EXPECT_EQ(absent.workspace, there.workspace) << family;
+  }
+}
+
+TEST(MemoryPlan, OfTheFullSizeOnASmallMachine) {
+  const test::TempFolder folder;
+  const fs::path path = full_model(folder, "mimo_v2_flash");
+  const auto engine = planned(path, {.memory = 24 * gibi});
+  const MemoryPlan& plan = engine->plan();
+  EXPECT_EQ(plan.experts.count, 47 * 256);
+  EXPECT_FALSE(plan.experts.resident);
+  EXPECT_TRUE(plan.fits());
+  EXPECT_LE(plan.total(), plan.budget);
+  EXPECT_GT(plan.total(), plan.budget - plan.experts.slot_bytes);
+  EXPECT_GT(plan.experts.slots(), 47 * 8);
+  EXPECT_LT(plan.context, 262144);
+  EXPECT_EQ(plan.context % 1024, 0);
+  EXPECT_GT(plan.chunk, 512);
+  const SpeedEstimate speed = estimate_speed(engine->program(), engine->config(), plan, {});
+  EXPECT_EQ(speed.decode.limit(), Resource::disk);
+  EXPECT_GT(speed.decode_read_bytes, 0);
+  EXPECT_LT(speed.decode_read_bytes, speed.expert_bytes);
+  // 8 of 256 experts in each of 47 layers, 3 * 4096 * 2048 bytes and their scales.
+  EXPECT_NEAR(speed.expert_bytes, 47.0 * 8 * 3 * 4096 * 2048, 47.0 * 8 * 3 * 4096 * 2048 * 1e-3);
+  // The whole memory of a machine that holds the model.
+  const auto large = planned(path, {.memory = 400 * gibi});
+  EXPECT_TRUE(large->plan().experts.resident);
+  EXPECT_EQ(large->plan().context, 262144);
+  EXPECT_EQ(large->plan().chunk, 512);
+  EXPECT_NE(estimate_speed(large->program(), large->config(), large->plan(), {}).decode.limit(), Resource::disk);
+}
+
+TEST(MemoryPlan, TooLittleIsRefusedWithWhatWouldDo) {
+  const test::TempFolder folder;
+  const fs::path path = full_model(folder, "mimo_v2_flash");
+  EngineOptions options{.threads = 1, .memory = 4 * gibi, .context = 32768};
+  const MemoryPlan plan = planned(path, options)->plan();
+  EXPECT_FALSE(plan.fits());
+  EXPECT_GT(plan.least(), 4 * gibi);
+  const std::string message = test::error_of(Errc::out_of_memory, [&] { Engine::open(path, options); });
+  EXPECT_THAT(message, HasSubstr("4.00 GiB of memory are too little, at least"));
+  EXPECT_THAT(message, HasSubstr("--ctx"));
+  // The headers may take a little more memory the second time.
+  options.memory = plan.least() + plan.least() / 50;
+  EXPECT_TRUE(planned(path, options)->plan().fits());
+}
+
+// In a process of its own, whose memory nobody else has touched.
+void generate_within(const fs::path& path, std::uint64_t budget, double allowed) {
+  const auto engine = Engine::open(path, {.threads = 1, .memory = budget, .sessions = 1, .context = 1024});
+  Session session(*engine);
+  std::vector<std::int32_t> prompt(100);
+  for (std::size_t i = 0; i < prompt.size(); ++i) prompt[i] = static_cast<std::int32_t>(i * 37 % 1000);
+  generate(session, prompt, {.max_tokens = 20, .sampling = {.temperature = 0}, .ignore_eos = true}, {});
+  const double peak = static_cast<double>(peak_resident_memory()), plan = static_cast<double>(engine->plan().total());
+  if (peak > allowed * plan) std::fprintf(stderr, "%.0f bytes resident, %.0f planned\n", peak, plan);
+  std::_Exit(peak <= allowed * plan ? 0 : 1);
+}
+
+TEST(MemoryPlanDeathTest, TheProcessKeepsToThePlan) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  for (const char* shape : {"mimo-reduced", "minimax-reduced"}) {
+    const test::TempFolder folder;
+    const fs::path path = folder.path() / "model";
+    const SyntheticModel model = synthetic_model({.shape = shape, .layers = 3, .experts = 16});
+    write_synthetic(model, path, {.mtp_layers = 0, .sparse = true, .free_bytes = UINT64_MAX});
+    EXPECT_EXIT(generate_within(path, 0, 1.02), testing::ExitedWithCode(0), "") << shape;
+  }
+}
+
+}  // namespace
+}  // namespace millrace
