@@ -66,16 +66,22 @@ class FirstFailure {
   std::exception_ptr failure_;
 };
 
-// Spins for about the time that sleeping and waking would cost, then sleeps until `word` is no longer `old`.
-void wait_while_equal(const std::atomic<std::uint32_t>& word, std::uint32_t old) noexcept {
-  using Clock = std::chrono::steady_clock;
-  const Clock::time_point patience = Clock::now() + std::chrono::microseconds(30);
-  do {
+using Clock = std::chrono::steady_clock;
+constexpr std::chrono::microseconds sleeping_cost(30);  // and waking again, about
+constexpr std::chrono::milliseconds longest_pause(2);   // between the jobs of a pass, from unequal threads or a read
+
+// Waits until `word` is no longer `old`: spins for about the time that sleeping would cost, lets others have the
+// processor up to `patience`, then sleeps.
+void wait_while_equal(const std::atomic<std::uint32_t>& word, std::uint32_t old, Clock::duration patience) noexcept {
+  const Clock::time_point start = Clock::now();
+  for (Clock::duration waited{}; waited < std::max<Clock::duration>(patience, sleeping_cost);
+       waited = Clock::now() - start) {
     for (int i = 0; i < 16; ++i) {
       if (word.load(std::memory_order_acquire) != old) return;
       relax();
     }
-  } while (Clock::now() < patience);
+    if (waited > sleeping_cost) std::this_thread::yield();
+  }
   while (word.load(std::memory_order_acquire) == old) word.wait(old, std::memory_order_acquire);
 }
 
@@ -85,7 +91,14 @@ void wait_while_equal(const std::atomic<std::uint32_t>& word, std::uint32_t old)
 // OpenMP runtime, whose waiting spins for milliseconds and starves a machine that has other work.
 class Parallel::Team {
  public:
-  explicit Team(int helpers) : wanted_(helpers), driver_([this] { work(); }) { wait_while_equal(helpers_, 0); }
+  explicit Team(int helpers)
+      : wanted_(helpers),
+        // Threads beyond the processors would only keep others from theirs.
+        patience_(helpers < available_processors() ? longest_pause : Clock::duration{}),
+        shares_(static_cast<std::size_t>(helpers) + 1),
+        driver_([this] { work(); }) {
+    wait_while_equal(helpers_, 0, patience_);
+  }
   ~Team() {
     job_ = nullptr;
     start();
@@ -99,6 +112,36 @@ class Parallel::Team {
   // body(worker) on workers 0 (the caller) to `workers` - 1. One caller at a time, others wait for their turn.
   void run(int workers, Job body) {
     const std::lock_guard turn(turn_);
+    run_in_turn(workers, body);
+  }
+
+  // body(task, task + 1, worker) for each of `count` tasks: every worker goes through a run of its own and then takes
+  // what is left of others'.
+  void run_tasks(int workers, std::int64_t count, Range body) {
+    const std::lock_guard turn(turn_);
+    const auto own = static_cast<std::size_t>(workers);
+    for (std::size_t i = 0; i < own; ++i) {
+      shares_[i].next.store(count * static_cast<std::int64_t>(i) / workers, std::memory_order_relaxed);
+      shares_[i].end = count * static_cast<std::int64_t>(i + 1) / workers;
+    }
+    auto part = [&](int worker) {
+      for (std::size_t i = 0; i < own; ++i) {
+        Share& share = shares_[(static_cast<std::size_t>(worker) + i) % own];
+        for (std::int64_t task; (task = share.next.fetch_add(1, std::memory_order_relaxed)) < share.end;)
+          body(task, task + 1, worker);
+      }
+    };
+    run_in_turn(workers, Job(part));
+  }
+
+ private:
+  // A run of tasks; on a cache line of its own.
+  struct alignas(64) Share {
+    std::atomic<std::int64_t> next = 0;
+    std::int64_t end = 0;
+  };
+
+  void run_in_turn(int workers, Job body) {
     FirstFailure failure;
     job_ = &body;
     failure_ = &failure;
@@ -107,11 +150,10 @@ class Parallel::Team {
     start();
     failure.guard([&] { body(0); });
     for (std::uint32_t left; (left = unfinished_.load(std::memory_order_acquire)) != 0;)
-      wait_while_equal(unfinished_, left);
+      wait_while_equal(unfinished_, left, patience_);
     failure.rethrow();
   }
 
- private:
   void start() noexcept {
     round_.fetch_add(1, std::memory_order_release);
     round_.notify_all();
@@ -132,7 +174,7 @@ class Parallel::Team {
 
   void help(int worker) noexcept {
     for (std::uint32_t seen = 0;;) {
-      wait_while_equal(round_, seen);
+      wait_while_equal(round_, seen, patience_);
       ++seen;
       if (job_ == nullptr) return;
       if (worker < workers_) failure_->guard([&] { (*job_)(worker); });
@@ -142,6 +184,8 @@ class Parallel::Team {
 
   std::mutex turn_;
   [[maybe_unused]] const int wanted_;
+  const Clock::duration patience_;
+  std::vector<Share> shares_;  // by worker
   int workers_ = 0;
   const Job* job_ = nullptr;  // null ends the team
   FirstFailure* failure_ = nullptr;
@@ -185,12 +229,12 @@ void Parallel::run_range(std::int64_t count, std::int64_t grain, Range body) con
 void Parallel::run_tasks(std::int64_t count, std::int64_t work, Range body) const {
   if (count <= 0) return;
   const std::int64_t worthwhile = std::max<std::int64_t>(1, count * work / least_work);
-  std::atomic<std::int64_t> next = 0;
-  auto part = [&](int worker) {
-    for (std::int64_t task; (task = next.fetch_add(1, std::memory_order_relaxed)) < count;)
-      body(task, task + 1, worker);
+  const int workers = static_cast<int>(std::min({count, worthwhile, std::int64_t{threads_}}));
+  if (team_ != nullptr && workers > 1) return team_->run_tasks(workers, count, body);
+  auto all = [&](int worker) {
+    for (std::int64_t task = 0; task < count; ++task) body(task, task + 1, worker);
   };
-  fork_join(static_cast<int>(std::min({count, worthwhile, std::int64_t{threads_}})), Job(part));
+  fork_join(1, Job(all));
 }
 
 int available_processors() noexcept {

@@ -35,8 +35,9 @@ class Parallel {
     run_range(count, grain, Range(body));
   }
 
-  // body(task, worker) for each task in [0, count), handed out dynamically in ascending order. `work` is what one task
-  // takes, in multiply-adds: little work in all runs on fewer workers.
+  // body(task, worker) for each task in [0, count). Each worker goes through a run of its own in ascending order, so
+  // that it reads memory in one stream, and then takes tasks that others have not begun. `work` is what one task takes,
+  // in multiply-adds: little work in all runs on fewer workers.
   template <class Body>
   void for_tasks(std::int64_t count, std::int64_t work, Body&& body) const {
     auto range = [&body](std::int64_t begin, std::int64_t end, int worker) {

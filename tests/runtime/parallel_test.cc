@@ -3,8 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <atomic>
+#include <chrono>
 #include <stdexcept>
+#include <thread>
 #include <vector>
 
 #include "runtime/error.h"
@@ -51,6 +54,23 @@ TEST(Parallel, TasksCoverEachIndexOnce) {
       for (const auto& times : seen) EXPECT_EQ(times, 1);
     }
   }
+}
+
+// A worker that is held up does not keep the others from the rest of its run.
+TEST(Parallel, TasksOfASlowWorkerAreTakenByOthers) {
+  const Parallel parallel(2);
+  std::array<std::thread::id, 2> threads;
+  parallel.for_range(2, 1, [&](std::int64_t begin, std::int64_t, int) {
+    threads[static_cast<std::size_t>(begin)] = std::this_thread::get_id();
+  });
+  if (threads[0] == threads[1]) GTEST_SKIP() << "built without threads";
+  std::atomic<int> others = 0;
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  parallel.for_tasks(8, Parallel::least_work, [&](std::int64_t task, int) {
+    if (task != 0) ++others;
+    while (task == 0 && others < 7 && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+  });
+  EXPECT_LT(std::chrono::steady_clock::now(), deadline);
 }
 
 TEST(Parallel, RethrowsAnExceptionOfTheBody) {
