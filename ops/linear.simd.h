@@ -5,201 +5,86 @@
 // is held in scratch: 32 bf16, or 32 floats with the 16 odd positions first.
 #pragma once
 
-#include "ops/linear_kernels.h"
-#include "ops/mxfp4.simd.h"
-#include "ops/unpack.simd.h"
-#include "ops/vec.h"
-#include "runtime/bfloat16.h"
-#include "runtime/float8.h"
+#include "ops/weight_rows.simd.h"
 
 // Of each source's own: no helper leaves its object, where another tier's might take its place.
 namespace millrace::MILLRACE_ISA {
 namespace {
 
-// Asks for the line of the weight stream that is far ahead to come to the second-level cache, and for the one that is
-// near to come to the first: the processor's own prefetcher stops at every page. Distances chosen by measurement.
-inline constexpr std::int64_t near_bytes = 2048, far_bytes = 16384;
-// Always inlined: GCC 12 takes a function that only prefetches for one without effect and drops its calls.
-[[gnu::always_inline]] inline void prefetch_stream(const void* at) noexcept {
-  _mm_prefetch(static_cast<const char*>(at) + far_bytes, _MM_HINT_T1);
-  _mm_prefetch(static_cast<const char*>(at) + near_bytes, _MM_HINT_T0);
-}
+// The sums of R rows with one output: every accumulator of each.
+template <class Mul, int R>
+struct RowSums {
+  Vector acc[R][4][parts];
 
-// One output's weights.
-struct Fp8Row {
-  using Code = std::uint8_t;
-  const Code* codes;
-  const BlockTables* tables;  // one per block
-  const std::uint8_t* small;  // BlockScales::small_codes of the row, or null
-  unsigned small_marks(std::int64_t byte) const noexcept { return small == nullptr ? 0xffu : small[byte]; }
-  template <bool with_small>
-  Unpacked unpack(const Code* at, std::int64_t block) const noexcept {
-    return unpack_fp8<with_small>(at, tables[block]);
+  [[gnu::always_inline]] void clear() noexcept {
+    for (auto& of_row : acc)
+      for (auto& of_accumulator : of_row)
+        for (Vector& part : of_accumulator) part = Vector{};
   }
-};
-struct Bf16Row {
-  using Code = std::uint16_t;
-  const Code* codes;
-  static constexpr unsigned small_marks(std::int64_t) noexcept { return 0; }
-  template <bool>
-  Unpacked unpack(const Code* at, std::int64_t) const noexcept {
-    return unpack_bf16(at);
-  }
-};
-
-// Calls step(unpacked, block, accumulator pair 0 or 1, part) for a whole row, the last block padded with zeros.
-template <class Row, class Step>
-[[gnu::always_inline]] inline void walk(const Row& row, std::int64_t inputs, Step&& step) noexcept {
-  using Code = typename Row::Code;
-  constexpr std::int64_t line = 64 / static_cast<std::int64_t>(sizeof(Code));
-  const auto one_block = [&]<bool with_small>(const Code* codes, std::int64_t block) __attribute__((always_inline)) {
-#pragma GCC unroll 2
-    for (int pair = 0; pair < 2; ++pair)
-#pragma GCC unroll 2
-      for (int part = 0; part < parts; ++part)
-        step(row.template unpack<with_small>(codes + pair * 64 + part * part_elements, block), block, pair, part);
-  };
-  const std::int64_t blocks = inputs / linear_block;
-  const Code* codes = row.codes;
-  unsigned marks = 0;
-  for (std::int64_t block = 0; block < blocks; ++block, codes += linear_block, marks >>= 1) {
-    if (block % 8 == 0) marks = row.small_marks(block / 8);
-    for (std::int64_t i = 0; i < linear_block; i += line) prefetch_stream(codes + i);
-    if ((marks & 1) != 0) [[unlikely]]
-      one_block.template operator()<true>(codes, block);
-    else
-      one_block.template operator()<false>(codes, block);
-  }
-  if (inputs % linear_block != 0) {
-    alignas(64) Code padded[linear_block] = {};
-    std::memcpy(padded, codes, static_cast<std::size_t>(inputs % linear_block) * sizeof(Code));
-    one_block.template operator()<true>(padded, blocks);
-  }
-}
-
-struct Mxfp4Row {
-  const std::uint8_t* codes;  // (inputs / 2)
-  const std::uint8_t* exponents;
-};
-
-template <class Step>
-[[gnu::always_inline]] inline void walk(const Mxfp4Row& row, std::int64_t inputs, Step&& step) noexcept {
-  const auto one_block = [&](const std::uint8_t* codes, const std::uint8_t* exponents, std::int64_t block)
-      __attribute__((always_inline)) {
-#pragma GCC unroll 2
-    for (int pair = 0; pair < 2; ++pair)
-#pragma GCC unroll 2
-      for (int part = 0; part < parts; ++part) {
-        const std::int64_t at = pair * 64 + part * part_elements;
-        step(unpack_mxfp4(codes + at / 2, exponents + at / mxfp4_block), block, pair, part);
+  // Adds `inputs` elements of a weight's row, met by those of x from `first` on.
+  template <class Row>
+  [[gnu::always_inline]] void add(const Row& row, std::int64_t inputs, const typename Mul::Element* const (&x)[R],
+                                  std::int64_t first) noexcept {
+    const auto step = [&](const Unpacked& w, std::int64_t block, int pair, int part) __attribute__((always_inline)) {
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) {
+        const typename Mul::Element* group = x[r] + first + block * linear_block + pair * 64;
+        acc[r][2 * pair][part] = Mul::add(acc[r][2 * pair][part], w.even, group, part);
+        acc[r][2 * pair + 1][part] = Mul::add(acc[r][2 * pair + 1][part], w.odd, group + 32, part);
       }
-  };
-  constexpr std::int64_t pairs = linear_block / 2, scales = linear_block / mxfp4_block;
-  const std::int64_t blocks = inputs / linear_block, rest = inputs % linear_block;
-  const std::uint8_t* codes = row.codes;
-  for (std::int64_t block = 0; block < blocks; ++block, codes += pairs) {
-    prefetch_stream(codes);
-    one_block(codes, row.exponents + block * scales, block);
+    };
+    walk(row, inputs, step);
   }
-  if (rest != 0) {
-    std::uint8_t padded[pairs] = {}, exponents[scales] = {};
-    std::memcpy(padded, codes, static_cast<std::size_t>(rest) / 2);
-    std::memcpy(exponents, row.exponents + blocks * scales, static_cast<std::size_t>(rest / mxfp4_block));
-    one_block(padded, exponents, blocks);
+  [[gnu::always_inline]] void finish(float* y, std::int64_t y_stride) const noexcept {
+    for (int r = 0; r < R; ++r) {
+      Lanes lanes[4];
+      for (int a = 0; a < 4; ++a)
+        for (int part = 0; part < parts; ++part) lanes[a].part[part] = acc[r][a][part];
+      y[r * y_stride] = sum_of(lanes[0], lanes[1], lanes[2], lanes[3]);
+    }
   }
-}
-
-inline float sum_of(const Lanes& a0, const Lanes& a1, const Lanes& a2, const Lanes& a3) noexcept {
-  return ((a0 + a1) + (a2 + a3)).sum();
-}
-
-// The outputs of a call, one after the other, with what their decoding needs.
-class WeightRows {
- public:
-  WeightRows(const LinearWeight& weight, std::byte* memory) noexcept
-      : weight_(weight),
-        tables_(reinterpret_cast<BlockTables*>(memory)),
-        plain_(reinterpret_cast<std::uint16_t*>(memory + padded_inputs(weight.inputs) / linear_block *
-                                                             static_cast<std::int64_t>(sizeof(BlockTables)))) {}
-
-  // body(row), row being an Fp8Row, a Bf16Row or an Mxfp4Row.
-  template <class Body>
-  [[gnu::always_inline]] void visit(std::int64_t output, Body&& body) noexcept {
-    const std::int64_t offset = output * weight_.inputs;
-    if (weight_.format == LinearFormat::bf16)
-      return body(Bf16Row{static_cast<const std::uint16_t*>(weight_.data) + offset});
-    if (weight_.format == LinearFormat::mxfp4)
-      return body(Mxfp4Row{static_cast<const std::uint8_t*>(weight_.data) + offset / 2,
-                           weight_.exponents + offset / mxfp4_block});
-    const auto* codes = static_cast<const std::uint8_t*>(weight_.data) + offset;
-    choose_tables(output);
-    if (regular_) return body(Fp8Row{codes, tables_, small_of(output)});
-    for (std::int64_t e = 0; e < weight_.inputs; ++e)
-      plain_[e] = bf16_from_f32(e4m3_to_f32(codes[e]) * scales_[e / linear_block]);
-    body(Bf16Row{plain_});
-  }
-
- private:
-  const std::uint8_t* small_of(std::int64_t output) const noexcept {
-    if (weight_.small_codes == nullptr) return nullptr;
-    return weight_.small_codes + output * ((weight_.scale_columns + 7) / 8);
-  }
-
-  void choose_tables(std::int64_t output) noexcept {
-    const float* scales = weight_.scales_of(output);
-    if (scales == scales_) return;
-    scales_ = scales;
-    regular_ = true;
-    for (std::int64_t block = 0; block < weight_.scale_columns; ++block)
-      if (!tables_[block].build(scales[block])) regular_ = false;
-  }
-
-  const LinearWeight& weight_;
-  BlockTables* tables_;
-  std::uint16_t* plain_;
-  const float* scales_ = nullptr;  // those the tables are for
-  bool regular_ = true;
 };
 
-inline const std::uint16_t* packed_row(const LinearCall& call, std::int64_t row) noexcept {
-  const std::int64_t source = call.x_rows != nullptr ? call.x_rows[row] : row;
-  return static_cast<const std::uint16_t*>(call.x) + source * padded_inputs(call.weight.inputs);
-}
-
-// A few rows (R, all of the call): each weight is decoded into registers and meets all of them there.
+// A few rows (R, all of the call): each weight is decoded into registers and meets all of them there. As much of the
+// rows as stays in the first-level cache meets some outputs before the next part does.
 template <class Mul, int R>
 void multiply_rows(const LinearCall& call) noexcept {
   using Element = typename Mul::Element;
+  using Sums = RowSums<Mul, R>;
+  constexpr std::int64_t part_blocks = 32768 / (R * linear_block * std::int64_t{sizeof(Element)}) / 8 * 8;
+  constexpr std::int64_t most_outputs = LinearScratch::tile_outputs, part_inputs = part_blocks * linear_block;
   const std::int64_t inputs = call.weight.inputs, padded = padded_inputs(inputs);
   const LinearScratch scratch(call.scratch, inputs);
   const Element* x[R];
   for (int r = 0; r < R; ++r)
     x[r] = Mul::hold(packed_row(call, r), padded, reinterpret_cast<Element*>(scratch.x) + r * padded);
   WeightRows rows(call.weight, scratch.decoding);
-  for (std::int64_t o = call.begin; o < call.end; ++o)
-    rows.visit(
-        o, [&](const auto& row) __attribute__((always_inline)) {
-          Vector acc[R][4][parts];
-          for (auto& of_row : acc)
-            for (auto& of_accumulator : of_row)
-              for (Vector& part : of_accumulator) part = Vector{};
-          const auto step = [&](const Unpacked& w, std::int64_t block, int pair, int part)
-              __attribute__((always_inline)) {
-#pragma GCC unroll 4
-            for (int r = 0; r < R; ++r) {
-              const Element* group = x[r] + block * linear_block + pair * 64;
-              acc[r][2 * pair][part] = Mul::add(acc[r][2 * pair][part], w.even, group, part);
-              acc[r][2 * pair + 1][part] = Mul::add(acc[r][2 * pair + 1][part], w.odd, group + 32, part);
-            }
-          };
-          walk(row, inputs, step);
-          for (int r = 0; r < R; ++r) {
-            Lanes lanes[4];
-            for (int a = 0; a < 4; ++a)
-              for (int part = 0; part < parts; ++part) lanes[a].part[part] = acc[r][a][part];
-            call.y[r * call.y_stride + o] = sum_of(lanes[0], lanes[1], lanes[2], lanes[3]);
-          }
-        });
+  if (padded <= part_inputs) {
+    for (std::int64_t o = call.begin; o < call.end; ++o)
+      rows.visit(
+          o, [&](const auto& row) __attribute__((always_inline)) {
+            Sums sums;
+            sums.clear();
+            sums.add(row, inputs, x, 0);
+            sums.finish(call.y + o, call.y_stride);
+          });
+    return;
+  }
+  auto* kept = reinterpret_cast<Sums*>(scratch.sums);
+  for (std::int64_t o = call.begin; o < call.end; o += most_outputs)
+    for (std::int64_t first = 0; first < inputs; first += part_inputs)
+      for (std::int64_t n = 0; n < most_outputs && o + n < call.end; ++n)
+        rows.visit(
+            o + n, [&](const auto& row) __attribute__((always_inline)) {
+              Sums sums;
+              first == 0 ? sums.clear() : void(sums = kept[n]);
+              sums.add(row.from(first / linear_block), inputs - first < part_inputs ? inputs - first : part_inputs, x,
+                       first);
+              if (first + part_inputs < inputs)
+                kept[n] = sums;
+              else
+                sums.finish(call.y + o + n, call.y_stride);
+            });
 }
 
 // Many rows. Weights are expanded for Mul::outputs outputs at a time and inputs for a group of rows that stays in the
@@ -219,7 +104,8 @@ class Panel {
         blocks_(padded_inputs(call.weight.inputs) / linear_block) {}
 
   void run() noexcept {
-    const std::int64_t group = LinearScratch::group_rows(call_.weight.inputs);
+    const std::int64_t most = LinearScratch::group_rows(call_.weight.inputs), groups = (call_.rows + most - 1) / most;
+    const std::int64_t group = (call_.rows + groups - 1) / groups;
     for (std::int64_t first = 0; first < call_.rows; first += group) {
       const std::int64_t rows = call_.rows - first < group ? call_.rows - first : group;
       for (std::int64_t row = 0; row < rows; ++row) spread_row(first + row, row);
@@ -337,16 +223,39 @@ class Panel {
   std::int64_t next_step_ = 0;  // bytes per strip
 };
 
-// Up to Mul::few_rows (at most 4) go through registers, more through panels.
+// At most 4 rows, all that a call has.
 template <class Mul>
-void multiply(const LinearCall& call) noexcept {
+void multiply_few(const LinearCall& call) noexcept {
   if (call.rows == 1) return multiply_rows<Mul, 1>(call);
   if constexpr (Mul::few_rows == 4) {
     if (call.rows == 2) return multiply_rows<Mul, 2>(call);
     if (call.rows == 3) return multiply_rows<Mul, 3>(call);
     if (call.rows == 4) return multiply_rows<Mul, 4>(call);
   }
-  if (call.rows > 0) Panel<Mul>(call).run();
+}
+
+// A few rows at a time go through registers, so few that decoding weights again for each handful, from the
+// second-level cache, is less work than expanding them. More rows go through panels.
+template <class Mul>
+void multiply(const LinearCall& call) noexcept {
+  constexpr std::int64_t outputs_at_once = 32;
+  if (call.rows > 3 * Mul::few_rows) return Panel<Mul>(call).run();
+  const std::int64_t passes = (call.rows + Mul::few_rows - 1) / Mul::few_rows;
+  if (passes <= 1) return multiply_few<Mul>(call);
+  const std::int64_t at_once = (call.rows + passes - 1) / passes;
+  for (std::int64_t o = call.begin; o < call.end; o += outputs_at_once)
+    for (std::int64_t row = 0; row < call.rows; row += at_once) {
+      LinearCall part = call;
+      part.begin = o;
+      part.end = call.end - o < outputs_at_once ? call.end : o + outputs_at_once;
+      part.rows = call.rows - row < at_once ? call.rows - row : at_once;
+      part.y = call.y + row * call.y_stride;
+      if (call.x_rows != nullptr)
+        part.x_rows = call.x_rows + row;
+      else
+        part.x = static_cast<const std::uint16_t*>(call.x) + row * padded_inputs(call.weight.inputs);
+      multiply_few<Mul>(part);
+    }
 }
 
 }  // namespace

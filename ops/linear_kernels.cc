@@ -129,7 +129,7 @@ const Kernel<LinearFn> linear_f32_kernel = {
 
 namespace {
 
-constexpr std::int64_t few_rows = 4;  // so few go through registers
+constexpr std::int64_t few_rows = 12;  // so few go through registers, 4 at a time
 
 // Seconds of the fastest of several small products of FP8 weights.
 double seconds_of(LinearFn* kernel, std::int64_t rows) {
@@ -177,9 +177,10 @@ LinearFn* best_linear_bf16(std::int64_t rows) {
   if (isa < Isa::avx512bf16) return linear_bf16_kernel.at(isa);
   LinearFn* const pairs = linear_bf16_kernel.at(Isa::avx512bf16);
   LinearFn* const widened = linear_bf16_widened_kernel.at(Isa::avx512bf16);
-  static LinearFn* const for_few = faster_of(pairs, widened, 1);
+  static LinearFn* const for_one = faster_of(pairs, widened, 1);
+  static LinearFn* const for_few = faster_of(pairs, widened, 4);
   static LinearFn* const for_many = faster_of(pairs, widened, 24);
-  return rows <= few_rows ? for_few : for_many;
+  return rows <= 1 ? for_one : rows <= few_rows ? for_few : for_many;
 }
 
 std::size_t linear_scratch_bytes(std::int64_t inputs) noexcept {

@@ -89,8 +89,8 @@ extern const Kernel<LinearFn> linear_f32_kernel;   // x is plain; any weight
 extern const Kernel<LinearFn> linear_bf16_widened_kernel;
 
 // The kernel to call for so many rows on the active tier. The first call measures for a fraction of a millisecond
-// whether vdpbf16ps or fp32 multiply-adds are faster here (half as fast on some processors, twice on others), for few
-// rows and for many; the bits are the same.
+// whether vdpbf16ps or fp32 multiply-adds are faster here (half as fast on some processors, twice on others), for one
+// row, for few and for many; the bits are the same.
 LinearFn* best_linear_bf16(std::int64_t rows);
 
 // Scratch of one kernel call, whatever its tier, rows and range.
@@ -112,10 +112,10 @@ struct LinearScratch {
         w(x + group_rows(inputs) * padded_inputs(inputs) * 4),
         sums(reinterpret_cast<float*>(w + tile_outputs * padded_inputs(inputs) * 4)) {}
 
-  // A multiple of 3, from 6 to 63.
+  // A multiple of 3, from 6 to 96.
   static constexpr std::int64_t group_rows(std::int64_t inputs) noexcept {
     const std::int64_t threes = group_bytes / (12 * padded_inputs(inputs));
-    return 3 * (threes < 2 ? 2 : threes > 21 ? 21 : threes);
+    return 3 * (threes < 2 ? 2 : threes > 32 ? 32 : threes);
   }
   static constexpr std::size_t bytes(std::int64_t inputs) noexcept {
     const std::int64_t row = padded_inputs(inputs), rows = group_rows(inputs);
