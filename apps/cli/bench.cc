@@ -6,6 +6,7 @@
 #include "apps/bench/compare.h"
 #include "apps/bench/op_table.h"
 #include "apps/bench/runner.h"
+#include "apps/cli/bench_routing.h"
 #include "apps/cli/command.h"
 #include "apps/common/json_text.h"
 #include "apps/common/options.h"
@@ -27,6 +28,7 @@ struct BenchFlags {
   std::string json;
   bool kernels = false;
   std::vector<std::string> compare;
+  std::string trace, replay;
 };
 
 constexpr std::int64_t largest_report = std::int64_t{1} << 26;
@@ -65,6 +67,15 @@ BenchPlan plan_of(const BenchFlags& flags) {
 
 int bench(const BenchFlags& flags) {
   if (!flags.compare.empty()) return compare(flags);
+  if (!flags.replay.empty()) {
+    write_output(replay_report(RoutingTrace::read(flags.replay)));
+    return EXIT_SUCCESS;
+  }
+  if (!flags.trace.empty()) {
+    check_output_file("--trace-experts", flags.trace);
+    trace_experts(*open_engine(flags.engine), flags.generate).write(flags.trace);
+    return EXIT_SUCCESS;
+  }
   apply_isa(flags.engine);
   const BenchPlan plan = plan_of(flags);
   if (flags.kernels) {
@@ -108,6 +119,9 @@ Run declare_bench(CLI::App& app) {
   app.add_option("--compare", flags->compare, "what changed between two such files, beyond noise")
       ->option_text("A B")
       ->expected(2);
+  app.add_option("--trace-experts", flags->trace, "write which experts --gen tokens of a made-up text ask for")
+      ->option_text("F");
+  app.add_option("--replay", flags->replay, "hit rates of caches of experts on such a file")->option_text("F");
   app.add_flag("--kernels", flags->kernels, "single operators at the shapes of the model instead");
   add_engine_options(app, flags->engine);
   app.remove_option(app.get_option("--threads"));

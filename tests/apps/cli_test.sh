@@ -429,6 +429,10 @@ benchmarking() {
   refused 1 "trace.json" bench --compare bench.json trace.json
   refused 2 "depth" bench --depth -1
   refused 2 "only" bench --only everything
+  run 0 bench --threads 1 --gen 3 --trace-experts routing.txt
+  run 0 bench --replay routing.txt
+  grep -q 'Belady' out && [ "$(wc -l <out)" = 5 ] || complain "bench --replay: $(cat out)"
+  refused 1 "missing.txt" bench --replay missing.txt
 }
 
 second_family() {
