@@ -233,6 +233,10 @@ class FileBytes final : public ByteSource {
 
 std::vector<TensorRange> ranges_of(const StoredLinear& stored) {
   std::vector<TensorRange> ranges;
+  if (stored.scale && stored.is_mxfp4()) ranges.push_back({stored.scale, 0, stored.scale.entry->bytes});
+  if (stored.scale && !stored.is_mxfp4())
+    for (std::int64_t segment = 0; segment < stored.grid.segments; ++segment)
+      ranges.push_back(scale_range(stored, segment));
   if (stored.pitch > 0) {
     const std::uint64_t bytes = matrix_bytes(stored);
     ranges.push_back({stored.weight, static_cast<std::uint64_t>(stored.rows.first / stored.pitch) * bytes, bytes});
@@ -240,10 +244,6 @@ std::vector<TensorRange> ranges_of(const StoredLinear& stored) {
     for (std::int64_t run = 0; run < stored.rows.runs; ++run)
       ranges.push_back({stored.weight, run_begin(stored, run), run_bytes(stored)});
   }
-  if (stored.scale && stored.is_mxfp4()) ranges.push_back({stored.scale, 0, stored.scale.entry->bytes});
-  if (stored.scale && !stored.is_mxfp4())
-    for (std::int64_t segment = 0; segment < stored.grid.segments; ++segment)
-      ranges.push_back(scale_range(stored, segment));
   return ranges;
 }
 
@@ -275,12 +275,21 @@ Tensor arrange_linear(const StoredLinear& stored, const WeightOptions& options, 
   return make_tensor(stored, form, data, scales.data(), small_codes);
 }
 
+const ByteSource& mapped_bytes() noexcept {
+  static const FileBytes bytes;
+  return bytes;
+}
+
 LoadedLinear load_linear(const StoredLinear& stored, const WeightOptions& options) {
+  return load_linear(stored, options, mapped_bytes());
+}
+
+LoadedLinear load_linear(const StoredLinear& stored, const WeightOptions& options, const ByteSource& source) {
   const LinearRoom room = room_of(stored, options);
   LoadedLinear loaded;
   loaded.scales = Buffer(static_cast<std::size_t>(room.scales), "scales");
   loaded.memory = Buffer(static_cast<std::size_t>(room.weights), stored.weight.entry->name.c_str());
-  loaded.tensor = arrange_linear(stored, options, FileBytes(), {loaded.memory.data(), loaded.memory.bytes()},
+  loaded.tensor = arrange_linear(stored, options, source, {loaded.memory.data(), loaded.memory.bytes()},
                                  {loaded.scales.data(), loaded.scales.bytes()});
   if (form_of(stored, options) != Form::as_stored) loaded.scales = Buffer();
   return loaded;

@@ -17,16 +17,7 @@ struct LoadedLinear {
   Buffer memory, scales;  // owned; empty where the file's bytes serve
 };
 
-// Reads, checks and converts:
-//   F8_E4M3, MXFP4  bf16 (dequantized) with WeightFormat::bf16, else the codes with their scales; always with f32
-//   BF16            as stored
-//   F16, F32        bf16 in fast and hf (rounded); F32 in f32
-// What needs no conversion stays in the mapped file unless the options want it resident, or its rows are not in one
-// run, or lie unaligned. Throws Error(io), and Error(bad_file) naming tensor, row and column of a NaN code or a scale
-// that is no number.
-LoadedLinear load_linear(const StoredLinear& stored, const WeightOptions& options);
-
-// Where arrange_linear() gets the data of tensors from.
+// Where a weight gets the data of tensors from.
 class ByteSource {
  public:
   virtual ~ByteSource() = default;
@@ -37,7 +28,20 @@ class ByteSource {
   virtual void copy(const StoredTensor& tensor, std::uint64_t begin, std::span<std::byte> target) const = 0;
 };
 
-// What arrange_linear() asks its source for.
+// The mapped files as a source.
+const ByteSource& mapped_bytes() noexcept;
+
+// Reads, checks and converts:
+//   F8_E4M3, MXFP4  bf16 (dequantized) with WeightFormat::bf16, else the codes with their scales; always with f32
+//   BF16            as stored
+//   F16, F32        bf16 in fast and hf (rounded); F32 in f32
+// What needs no conversion stays in the mapped file unless the options want it resident, or its rows are not in one
+// run, or lie unaligned. Throws Error(io), and Error(bad_file) naming tensor, row and column of a NaN code or a scale
+// that is no number.
+LoadedLinear load_linear(const StoredLinear& stored, const WeightOptions& options);
+LoadedLinear load_linear(const StoredLinear& stored, const WeightOptions& options, const ByteSource& source);
+
+// What loading a weight asks its source for, in that order.
 struct TensorRange {
   StoredTensor tensor;
   std::uint64_t begin = 0, count = 0;  // bytes of the tensor's data

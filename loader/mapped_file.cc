@@ -103,6 +103,11 @@ void MappedFile::populate(std::size_t offset, std::size_t count) const {
           error == EFAULT ? "input/output error" : reason(error));
 }
 
+void MappedFile::release(std::size_t offset, std::size_t count) const noexcept {
+  const std::size_t begin = offset / page_size() * page_size();
+  madvise(const_cast<std::byte*>(data_ + begin), offset + count - begin, MADV_DONTNEED);
+}
+
 void MappedFile::read(std::size_t offset, std::span<std::byte> target) const {
   require(offset <= bytes_ && target.size() <= bytes_ - offset, Errc::bad_argument, "{}: bytes {}+{} of {} asked for",
           path_, offset, target.size(), bytes_);

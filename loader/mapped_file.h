@@ -33,6 +33,9 @@ class MappedFile {
   // Throws Error(io) naming the file if it shrank or cannot be read.
   void populate(std::size_t offset, std::size_t count) const;
 
+  // The reverse, where nobody needs the bytes any more: this process lets go of their pages.
+  void release(std::size_t offset, std::size_t count) const noexcept;
+
   // Copies bytes from `offset` on without touching the mapping. Throws like populate().
   void read(std::size_t offset, std::span<std::byte> target) const;
 

@@ -147,6 +147,7 @@ SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : file_(path
   });
   check_layout(this->path(), entries_, data_begin, file_.bytes());
   for (const TensorEntry& entry : entries_) by_name_.emplace(entry.name, &entry);
+  file_.release(0, static_cast<std::size_t>(data_begin));
 }
 
 std::unique_ptr<const SafetensorsFile> SafetensorsFile::absent(const std::filesystem::path& path) {

@@ -66,6 +66,7 @@ void WeightStore::use(std::string_view name, const StoredLinear& stored) {
 }
 
 void WeightStore::report(std::uint64_t bytes) {
+  if (stream_) stream_->drop_views();
   done_bytes_ = std::min(done_bytes_ + bytes, total_bytes_);
   if (options_.progress) options_.progress(done_bytes_, total_bytes_);
 }
@@ -75,9 +76,11 @@ std::vector<float> WeightStore::vector(std::string_view name, std::int64_t count
   require_float(stored);
   std::vector<float> values(static_cast<std::size_t>(count));
   footprints_[std::string(name)] = values.size() * sizeof(float);
-  if (options_.headers_only) return values;
-  const std::span<const std::byte> data = stored.file->read(*stored.entry);
-  convert_to_f32(stored.entry->dtype, data.data(), count, values.data());
+  if (options_.headers_only) {
+    plan_reading(stored);
+    return values;
+  }
+  convert_to_f32(stored.entry->dtype, bytes_of(stored).data(), count, values.data());
   for (std::size_t i = 0; i < values.size(); ++i) {
     const bool good = pinned ? std::isfinite(values[i]) : !std::isnan(values[i]);
     require(good, Errc::bad_file, "{}: tensor {}: element {} is {}", stored.file->path(), stored.entry->name, i,
@@ -118,21 +121,41 @@ void WeightStore::count(std::string_view name, std::uint64_t bytes) {
   footprints_[std::string(name)] += Buffer::footprint(bytes);
 }
 
-void WeightStore::start_loading() {
-  options_.headers_only = false;
+void WeightStore::start_over() {
   owned_bytes_ = 0;
   footprints_.clear();
   linears_.clear();
   tables_.clear();
+  planned_.clear();
+}
+
+void WeightStore::start_loading() {
+  stream_ = std::make_unique<TensorStream>(std::move(planned_), options_.parallel);
+  start_over();
+  options_.headers_only = false;
+}
+
+void WeightStore::plan_reading(const StoredTensor& stored) {
+  planned_.push_back({stored, 0, stored.entry->bytes});
+}
+
+const ByteSource& WeightStore::source() const noexcept {
+  return stream_ ? static_cast<const ByteSource&>(*stream_) : mapped_bytes();
+}
+
+std::span<const std::byte> WeightStore::bytes_of(const StoredTensor& stored) const {
+  return source().view(stored, 0, stored.entry->bytes);
 }
 
 Tensor WeightStore::load(std::string_view name, const StoredLinear& stored) {
   footprints_[std::string(name)] += footprint_of(stored, options_);
   if (options_.headers_only) {
     owned_bytes_ += millrace::owned_bytes(stored, options_);
+    const std::vector<TensorRange> ranges = ranges_of(stored);
+    planned_.insert(planned_.end(), ranges.begin(), ranges.end());
     return plan_linear(stored, options_);
   }
-  LoadedLinear loaded = load_linear(stored, options_);
+  LoadedLinear loaded = load_linear(stored, options_, source());
   if (loaded.memory.bytes() > 0) keep(std::move(loaded.memory));
   if (loaded.scales.bytes() > 0) keep(std::move(loaded.scales));
   report(stored.bytes() + stored.scale_bytes());
@@ -145,6 +168,7 @@ Tensor WeightStore::router(std::string_view name, std::int64_t experts, std::int
   const std::int64_t elements = elements_of(*stored.entry);
   const auto bytes = static_cast<std::size_t>(elements * size_of(dtype));
   if (options_.headers_only) {
+    plan_reading(stored);
     if (options_.resident) count(name, bytes);
     return Tensor(dtype, stored.entry->shape, stored.file->data(*stored.entry).data());
   }
@@ -152,7 +176,7 @@ Tensor WeightStore::router(std::string_view name, std::int64_t experts, std::int
   const bool rounds = dtype == Dtype::f32 && rounds_as_hf(options_.numerics);
   const bool as_stored = stored.entry->dtype == dtype && !rounds;
   if (as_stored && options_.resident) return view(name, stored);
-  const std::span<const std::byte> data = stored.file->read(*stored.entry);
+  const std::span<const std::byte> data = bytes_of(stored);
   if (as_stored) return view(name, stored);
   Buffer memory(bytes, stored.entry->name.c_str());
   if (dtype == Dtype::bf16) {
@@ -178,11 +202,12 @@ Tensor WeightStore::view(std::string_view name, const StoredTensor& stored) {
   const TensorEntry& entry = *stored.entry;
   const bool aligned = entry.offset % static_cast<std::uint64_t>(size_of(entry.dtype)) == 0;
   if (options_.headers_only || (aligned && !options_.resident)) {
+    if (options_.headers_only) plan_reading(stored);
     if (options_.resident) count(name, entry.bytes);
     return Tensor(entry.dtype, entry.shape, stored.file->data(entry).data());
   }
   Buffer memory(static_cast<std::size_t>(entry.bytes), entry.name.c_str());
-  stored.file->read_into(entry, {memory.data(), memory.bytes()});
+  source().copy(stored, 0, {memory.data(), memory.bytes()});
   return Tensor(entry.dtype, entry.shape, keep(name, std::move(memory)));
 }
 

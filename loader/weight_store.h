@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <memory>
 #include <set>
 #include <span>
 #include <string>
@@ -15,6 +16,7 @@
 
 #include "loader/checkpoint.h"
 #include "loader/load_linear.h"
+#include "loader/tensor_stream.h"
 #include "loader/weight_options.h"
 
 namespace millrace {
@@ -76,10 +78,17 @@ class WeightStore {
   // as taken by those who asked for them.
   const std::map<std::string, std::uint64_t, std::less<>>& footprints() const noexcept { return footprints_; }
 
-  // Ends planning with headers_only: from now on what is asked for is loaded, and nothing has been asked for yet.
+  // For a store of headers_only. From now on nothing has been asked for yet:
+  void start_over();
+  // The same, and what is asked for is loaded. If that comes in the order in which it was planned since the last
+  // start_over(), it is read ahead, around the page cache, until finish_loading().
   void start_loading();
+  void finish_loading() noexcept { stream_.reset(); }
 
  private:
+  const ByteSource& source() const noexcept;
+  std::span<const std::byte> bytes_of(const StoredTensor& stored) const;
+  void plan_reading(const StoredTensor& stored);
   void report(std::uint64_t bytes);
   void use(std::string_view name, const StoredLinear& stored);
   Tensor load(std::string_view name, const StoredLinear& stored);
@@ -94,6 +103,8 @@ class WeightStore {
   std::map<std::string, Tensor, std::less<>> linears_, tables_;  // handed out by linear() and embedding()
   std::set<std::string, std::less<>> used_;
   std::map<std::string, std::uint64_t, std::less<>> footprints_;
+  std::vector<TensorRange> planned_;  // what will be read, in that order
+  std::unique_ptr<TensorStream> stream_;
   std::uint64_t done_bytes_ = 0, total_bytes_ = 0, owned_bytes_ = 0;
 };
 

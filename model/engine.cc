@@ -150,6 +150,7 @@ Engine::State::State(Checkpoint opened, const EngineOptions& options)
   plan = make_plan(options);
   if (plan.context < context) {
     context = plan.context;
+    weights.start_over();
     programs = build_programs(*family, config, weights, experts, context);
     plan = make_plan(options);
   }
@@ -188,6 +189,7 @@ void Engine::State::load(const EngineOptions& options) {
   plan.check(checkpoint.path());
   weights.start_loading();
   programs = build_programs(*family, config, weights, experts, context);
+  weights.finish_loading();
   if (plan.experts.resident) return experts.preload(options.progress);
   if (options.expert_io == DiskIo::mapped) return experts.stay_mapped();
   experts.stream({.bytes = plan.experts.cache_bytes, .io = options.expert_io, .copies = options.expert_dirs});

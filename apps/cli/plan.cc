@@ -3,6 +3,7 @@
 
 #include "apps/cli/command.h"
 #include "apps/cli/plan_report.h"
+#include "apps/common/machine_probe.h"
 #include "apps/common/options.h"
 #include "apps/common/output.h"
 #include "model/guess_policy.h"
@@ -15,8 +16,19 @@ struct PlanFlags {
   std::int64_t sessions = 1;
   std::optional<double> hit_rate;
   std::string mtp = "auto";
-  bool json = false;
+  bool json = false, no_probe = false, probe = false;
 };
+
+// Of this machine: measured before or now, unless nobody wants that.
+MachineRates rates_of(const PlanFlags& flags, const std::filesystem::path& folder, const Engine& engine) {
+  if (flags.no_probe) return {};
+  const int threads = engine.parallel().threads();
+  if (!flags.probe)
+    if (const auto known = known_rates(folder, threads)) return *known;
+  const MachineRates rates = measure_rates(engine.checkpoint(), engine.parallel());
+  remember_rates(folder, threads, rates);
+  return rates;
+}
 
 int show_plan(PlanFlags& flags) {
   apply_isa(flags.engine);
@@ -24,7 +36,10 @@ int show_plan(PlanFlags& flags) {
   EngineOptions options = engine_options(flags.engine);
   options.sessions = flags.sessions;
   options.headers_only = options.absent_shards = true;
-  const auto engine = Engine::open(model_folder(flags.engine.model), options);
+  const std::filesystem::path folder = model_folder(flags.engine.model);
+  auto engine = Engine::open(folder, options);
+  options.rates = rates_of(flags, folder, *engine);
+  if (options.rates.measured) engine = Engine::open(folder, options);  // which may choose other passes
   const PlanReport report{
       .engine = *engine,
       .memory_given = !flags.engine.memory.empty(),
@@ -49,6 +64,10 @@ Run declare_plan(CLI::App& app) {
                  "expert reads that find their expert in memory, 0 to 1; default: by share")
       ->option_text("X")
       ->check(CLI::Range(0.0, 1.0));
+  app.add_flag("--probe", flags->probe, "measure disk, memory and processor again, which takes a second");
+  app.add_flag("--no-probe", flags->no_probe, "assume them instead; default: measured once per machine")
+      ->option_text(" ")
+      ->excludes("--probe");
   app.add_flag("--json", flags->json, "print one JSON object instead of the tables");
   add_engine_options(app, flags->engine);
   app.footer(

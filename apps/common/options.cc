@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "apps/common/demo_model.h"
+#include "apps/common/machine_probe.h"
 #include "apps/common/memory_size.h"
 #include "apps/common/output.h"
 #include "apps/common/progress.h"
@@ -140,6 +141,8 @@ std::unique_ptr<Engine> open_engine(const EngineFlags& flags) {
   {
     ProgressBar bar("Loading");
     options.progress = [&bar](std::uint64_t done, std::uint64_t total) { bar.update(done, total); };
+    if (const auto rates = known_rates(folder, options.threads > 0 ? options.threads : available_processors()))
+      options.rates = *rates;
     engine = Engine::open(folder, options);
   }
   for (const std::string& warning : engine->warnings())

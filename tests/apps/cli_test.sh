@@ -118,7 +118,11 @@ planning() {
   run 0 plan
   grep -q '^  experts .*all 112' out || complain "plan of the demo model: $(cat out)"
   grep -q '^  generation .*tokens/s' out || complain "plan without speed: $(cat out)"
+  [ -f cache/millrace/machine.json ] || complain "plan remembers nothing of the machine"
+  grep -q 'measured here' out || complain "plan measures nothing: $(cat out)"
+  echo '{"' >cache/millrace/machine.json
   run 0 plan --json --memory 1G --ctx 100 --sessions 3
+  grep -q '"memory": [0-9]' cache/millrace/machine.json || complain "what plan remembers: $(cat cache/millrace/machine.json)"
   json out "plan --json"
   grep -q '"budget":1073741824' out || complain "plan --json --memory: $(cat out)"
   grep -q '"context":100,"sessions":3' out || complain "plan --json --ctx --sessions: $(cat out)"
@@ -135,7 +139,7 @@ planning() {
   # By the index alone, of a model far larger than this machine.
   run 0 synth --shape full --family minimax_m2 --sparse --out huge
   rm huge/*.safetensors
-  run 0 plan -m huge --memory 64G
+  run 0 plan -m huge --memory 64G --no-probe
   grep -q 'absent, planned by the index' out || complain "plan by the index: $(cat out)"
   grep -q 'expert cache .*of 15872 experts' out || complain "plan of a large model: $(cat out)"
   grep -q 'generation .*limited by disk' out || complain "what limits a large model: $(cat out)"

@@ -1,0 +1,181 @@
+#include "loader/tensor_stream.h"
+
+#include <algorithm>
+#include <array>
+#include <condition_variable>
+#include <cstring>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <system_error>
+#include <utility>
+
+#include "loader/disk_reader.h"
+#include "runtime/buffer.h"
+#include "runtime/error.h"
+#include "runtime/parallel.h"
+
+namespace millrace {
+namespace {
+
+constexpr std::size_t slots = 4, slot_bytes = TensorStream::buffer_bytes / slots;
+
+// Copies below this are one thread's.
+constexpr std::size_t shared_copy = std::size_t{1} << 20;
+
+}  // namespace
+
+class TensorStream::Worker final : private DiskReader::Client {
+ public:
+  Worker(std::vector<TensorRange> order, const Parallel* parallel)
+      : order_(std::move(order)), parallel_(parallel), memory_(buffer_bytes, "reading ahead") {
+    std::erase_if(order_, [](const TensorRange& range) { return range.count == 0; });
+    reader_ = make_disk_reader(DiskIo::automatic, slots, *this);
+    read_ahead();
+  }
+
+  void take(const StoredTensor& tensor, std::uint64_t begin, std::span<std::byte> target) {
+    if (target.empty()) return;
+    if (!is_next(tensor, begin, target.size())) return read_now(tensor, begin, target);
+    for (const std::size_t range = taking_.range; taking_.range == range;) {
+      const Piece piece = piece_at(taking_);
+      const std::size_t slot = taking_.count % slots;
+      wait(slot, tensor);
+      copy_bytes(memory_.data() + slot * slot_bytes + piece.skipped, target.data() + taking_.at, piece.bytes);
+      advance(taking_);
+      read_ahead();
+    }
+  }
+
+  std::span<const std::byte> view(const StoredTensor& tensor, std::uint64_t begin, std::uint64_t count) {
+    Buffer& memory = views_.emplace_back(static_cast<std::size_t>(count), tensor.entry->name.c_str());
+    take(tensor, begin, {memory.data(), memory.bytes()});
+    return {memory.data(), memory.bytes()};
+  }
+
+  void drop_views() noexcept { views_.clear(); }
+
+ private:
+  struct Slot {
+    bool done = false;
+    int error = 0;
+  };
+  // The next piece to read, or to take.
+  struct Cursor {
+    std::size_t range = 0;
+    std::uint64_t at = 0;     // bytes of the range before it
+    std::uint64_t count = 0;  // pieces before it
+  };
+  // A part of a range as it lies in a slot, behind what had to be read before it.
+  struct Piece {
+    std::uint64_t offset;  // of the slot's first byte in the file
+    std::size_t skipped, bytes;
+  };
+
+  bool is_next(const StoredTensor& tensor, std::uint64_t begin, std::uint64_t count) const noexcept {
+    if (taking_.range >= order_.size()) return false;
+    const TensorRange& next = order_[taking_.range];
+    return next.tensor.entry == tensor.entry && next.begin == begin && next.count == count;
+  }
+
+  static void read_now(const StoredTensor& tensor, std::uint64_t begin, std::span<std::byte> target) {
+    TensorEntry part;
+    part.name = tensor.entry->name;
+    part.offset = tensor.entry->offset + begin;
+    part.bytes = target.size();
+    tensor.file->read_into(part, target);
+  }
+
+  Piece piece_at(const Cursor& cursor) const noexcept {
+    const TensorRange& range = order_[cursor.range];
+    const std::uint64_t begin = range.tensor.entry->offset + range.begin + cursor.at;
+    const auto skipped = static_cast<std::size_t>(begin % DiskFile::block);
+    const auto bytes = static_cast<std::size_t>(std::min<std::uint64_t>(slot_bytes - skipped, range.count - cursor.at));
+    return {.offset = begin - skipped, .skipped = skipped, .bytes = bytes};
+  }
+
+  void advance(Cursor& cursor) const noexcept {
+    cursor.at += piece_at(cursor).bytes;
+    ++cursor.count;
+    if (cursor.at < order_[cursor.range].count) return;
+    ++cursor.range;
+    cursor.at = 0;
+  }
+
+  DiskFile& file_of(const TensorRange& range) {
+    std::unique_ptr<DiskFile>& file = files_[range.tensor.file];
+    if (file == nullptr) file = std::make_unique<DiskFile>(range.tensor.file->path());
+    return *file;
+  }
+
+  void read_ahead() {
+    for (; reading_.range < order_.size() && reading_.count < taking_.count + slots; advance(reading_)) {
+      const Piece piece = piece_at(reading_);
+      const std::size_t slot = reading_.count % slots, least = piece.skipped + piece.bytes;
+      state_[slot] = {};
+      reader_->start({.file = &file_of(order_[reading_.range]),
+                      .offset = piece.offset,
+                      .bytes = (least + DiskFile::block - 1) / DiskFile::block * DiskFile::block,
+                      .least = least,
+                      .target = memory_.data() + slot * slot_bytes,
+                      .tag = slot});
+    }
+  }
+
+  void read_done(const DiskRead& read, int error) noexcept override {
+    {
+      const std::lock_guard lock(mutex_);
+      state_[read.tag] = {.done = true, .error = error};
+    }
+    arrived_.notify_one();
+  }
+
+  void wait(std::size_t slot, const StoredTensor& tensor) {
+    std::unique_lock lock(mutex_);
+    arrived_.wait(lock, [&] { return state_[slot].done; });
+    const int error = state_[slot].error;
+    if (error == 0) return;
+    fail(Errc::io, "{}: cannot be read: {} (tensor {})", tensor.file->path(),
+         error == DiskReader::file_ended ? "the file ends within it" : std::generic_category().message(error),
+         tensor.entry->name);
+  }
+
+  void copy_bytes(const std::byte* source, std::byte* target, std::size_t bytes) const {
+    if (parallel_ == nullptr || bytes < shared_copy)
+      std::memcpy(target, source, bytes);
+    else
+      parallel_->for_range(static_cast<std::int64_t>(bytes), 1 << 18, [&](std::int64_t begin, std::int64_t end, int) {
+        std::memcpy(target + begin, source + begin, static_cast<std::size_t>(end - begin));
+      });
+  }
+
+  std::vector<TensorRange> order_;
+  const Parallel* parallel_;
+  std::map<const SafetensorsFile*, std::unique_ptr<DiskFile>> files_;
+  Buffer memory_;
+  Cursor reading_, taking_;
+  std::mutex mutex_;
+  std::condition_variable arrived_;
+  std::array<Slot, slots> state_;
+  std::deque<Buffer> views_;
+  std::unique_ptr<DiskReader> reader_;  // last, for its threads use the others
+};
+
+TensorStream::TensorStream(std::vector<TensorRange> order, const Parallel* parallel)
+    : worker_(std::make_unique<Worker>(std::move(order), parallel)) {}
+TensorStream::~TensorStream() = default;
+
+std::span<const std::byte> TensorStream::view(const StoredTensor& tensor, std::uint64_t begin,
+                                              std::uint64_t count) const {
+  return worker_->view(tensor, begin, count);
+}
+
+void TensorStream::copy(const StoredTensor& tensor, std::uint64_t begin, std::span<std::byte> target) const {
+  worker_->take(tensor, begin, target);
+}
+
+void TensorStream::drop_views() noexcept {
+  worker_->drop_views();
+}
+
+}  // namespace millrace

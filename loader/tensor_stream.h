@@ -1,0 +1,38 @@
+// TensorStream: the data of tensors in an order known beforehand, read around the page cache ahead of whoever takes
+// them, so that reading and converting overlap. Owns its reader, a few megabytes of memory and what it gave out as
+// views. One thread takes.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "loader/load_linear.h"
+
+namespace millrace {
+
+class TensorStream final : public ByteSource {
+ public:
+  // Memory it takes beside views.
+  static constexpr std::size_t buffer_bytes = std::size_t{16} << 20;
+
+  // The ranges' tensors must outlive the stream. `parallel` may be null. Begins to read.
+  TensorStream(std::vector<TensorRange> order, const Parallel* parallel);
+  ~TensorStream();
+
+  // Each the next range of the order; any other is read at once and through the page cache. Throws Error(io) naming
+  // file and tensor.
+  std::span<const std::byte> view(const StoredTensor& tensor, std::uint64_t begin, std::uint64_t count) const override;
+  void copy(const StoredTensor& tensor, std::uint64_t begin, std::span<std::byte> target) const override;
+
+  // Ends the life of all views.
+  void drop_views() noexcept;
+
+ private:
+  class Worker;
+  std::unique_ptr<Worker> worker_;
+};
+
+}  // namespace millrace
