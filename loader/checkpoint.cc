@@ -4,8 +4,11 @@
 #include <nlohmann/json.hpp>
 #include <set>
 #include <system_error>
+#include <unordered_map>
+#include <utility>
 
 #include "loader/json.h"
+#include "loader/plain_json.h"
 #include "loader/sha256.h"
 #include "loader/text_file.h"
 #include "runtime/error.h"
@@ -45,8 +48,8 @@ bool same_tensor(const StoredTensor& a, const StoredTensor& b) {
 }
 
 // The folder's model*.safetensors, by name.
-std::set<std::string> shards_of(const fs::path& folder) {
-  std::set<std::string> names;
+std::set<std::string, std::less<>> shards_of(const fs::path& folder) {
+  std::set<std::string, std::less<>> names;
   std::error_code failure;
   for (fs::directory_iterator entry(folder, failure), end; !failure && entry != end; entry.increment(failure)) {
     const std::string name = entry->path().filename().string();
@@ -61,31 +64,67 @@ std::set<std::string> shards_of(const fs::path& folder) {
 // model.safetensors.index.json: which file holds a tensor.
 struct Checkpoint::Index {
   struct Place {
-    std::string name;  // as the index spells it
-    std::string file;
+    std::string name;                   // as the index spells it
+    const std::string* file = nullptr;  // one of `files`
+    bool held = false;                  // the file holds it
   };
   std::string path;
-  std::map<std::string, Place> places;  // by canonical name
-  std::set<std::string> files;
+  std::unordered_map<std::string, Place> places;  // by canonical name
+  std::set<std::string, std::less<>> files;
 
   explicit Index(const fs::path& file) : path(file.string()) {
-    const nlohmann::json json = parse_json_file(file, {.unique_keys = true, .max_bytes = max_index_bytes});
+    const std::string text = read_text_file(file, max_index_bytes);
+    if (!add_plain(text)) add_all(parse_json(text, path, {.unique_keys = true}));
+  }
+
+ private:
+  void add_all(const nlohmann::json& json) {
     const auto map = json.is_object() ? json.find("weight_map") : json.end();
     require(json.is_object() && map != json.end() && map->is_object(), Errc::bad_file,
             "{}: the object weight_map is missing", path);
     for (const auto& [name, place] : map->items()) {
       require(place.is_string(), Errc::bad_file, "{}: weight_map gives {} something other than a file name", path,
               name);
-      const auto& shard = place.get_ref<const std::string&>();
-      require(is_plain_name(shard), Errc::bad_file,
-              "{}: the index sends {} to \"{}\"; only a plain name of a file in the folder is allowed", path, name,
-              shard);
-      const auto [known, is_new] = places.emplace(canonical_name(name), Place{name, shard});
-      require(is_new || known->second.file == shard, Errc::bad_file,
-              "{}: the index names {} twice, in two spellings and in two files", path, name);
-      files.insert(shard);
+      add(name, place.get_ref<const std::string&>());
     }
   }
+
+  // If the index is written in the plain way of every known writer. Else nothing was added.
+  bool add_plain(std::string_view text) {
+    std::vector<std::pair<std::string_view, std::string_view>> map;
+    int maps = 0, metadata = 0;
+    PlainJson json(text);
+    const bool good = json.object([&](std::string_view key) {
+      std::uint64_t number = 0;
+      if (key == "metadata" && ++metadata == 1)
+        return json.object([&](std::string_view) { return json.number(number); });
+      return key == "weight_map" && ++maps == 1 && json.object([&](std::string_view name) {
+        map.emplace_back(name, std::string_view());
+        return json.string(map.back().second);
+      });
+    });
+    if (!good || !json.end() || maps == 0) return false;
+    std::vector<std::string_view> names;
+    for (const auto& [name, shard] : map) names.push_back(name);
+    std::sort(names.begin(), names.end());
+    if (std::adjacent_find(names.begin(), names.end()) != names.end()) return false;
+    places.reserve(map.size());
+    for (const auto& [name, shard] : map) add(name, shard);
+    return true;
+  }
+
+  void add(std::string_view name, std::string_view shard) {
+    require(is_plain_name(shard), Errc::bad_file,
+            "{}: the index sends {} to \"{}\"; only a plain name of a file in the folder is allowed", path, name,
+            shard);
+    if (last_file == nullptr || *last_file != shard) last_file = &*files.emplace(shard).first;
+    const auto [known, is_new] =
+        places.try_emplace(canonical_name(name), Place{.name = std::string(name), .file = last_file});
+    require(is_new || known->second.file == last_file, Errc::bad_file,
+            "{}: the index names {} twice, in two spellings and in two files", path, name);
+  }
+
+  const std::string* last_file = nullptr;
 };
 
 Checkpoint Checkpoint::open(const fs::path& path, Shards shards) {
@@ -106,9 +145,9 @@ Checkpoint Checkpoint::open(const fs::path& path, Shards shards) {
   checkpoint.config_sha256_ = sha256_hex(checkpoint.config_text_);
   checkpoint.has_config_ = true;
 
-  std::unique_ptr<const Index> index;
-  if (is_there(path / index_name)) index = std::make_unique<const Index>(path / index_name);
-  std::set<std::string> names = index ? index->files : shards_of(path);
+  std::unique_ptr<Index> index;
+  if (is_there(path / index_name)) index = std::make_unique<Index>(path / index_name);
+  std::set<std::string, std::less<>> names = index ? index->files : shards_of(path);
   if (is_there(path / mtp_name)) names.insert(mtp_name);
   require(!names.empty(), Errc::not_found, "{}: the folder holds no model*.safetensors", path.string());
   for (const std::string& name : names) {
@@ -121,18 +160,19 @@ Checkpoint Checkpoint::open(const fs::path& path, Shards shards) {
   return checkpoint;
 }
 
-void Checkpoint::add_file(const fs::path& path, const Index* index) {
+void Checkpoint::add_file(const fs::path& path, Index* index) {
   const auto& file = *files_.emplace_back(std::make_unique<const SafetensorsFile>(path));
   const std::string file_name = path.filename().string();
   for (const TensorEntry& entry : file.entries()) add_tensor(file, entry, file_name, index);
 }
 
 void Checkpoint::add_tensor(const SafetensorsFile& file, const TensorEntry& entry, const std::string& file_name,
-                            const Index* index) {
+                            Index* index) {
   std::string name = canonical_name(entry.name, &spellings_);
   if (index) {
     const auto place = index->places.find(name);
-    if (place != index->places.end() && place->second.file != file_name) return;
+    if (place != index->places.end() && *place->second.file != file_name) return;
+    if (place != index->places.end()) place->second.held = true;
     if (place == index->places.end() && index->files.contains(file_name)) unindexed_.push_back(entry.name);
   }
   // A lone file may be looked at, whatever it holds.
@@ -146,13 +186,15 @@ void Checkpoint::add_tensor(const SafetensorsFile& file, const TensorEntry& entr
           file.path(), entry.name, other.file->path(), other.entry->name);
 }
 
-void Checkpoint::add_absent(const fs::path& path, const Index& index) {
+void Checkpoint::add_absent(const fs::path& path, Index& index) {
   if (absent_ == nullptr) absent_ = std::make_unique<std::map<std::string, TensorEntry, std::less<>>>();
   const SafetensorsFile& file = *files_.emplace_back(SafetensorsFile::absent(path));
   ++absent_files_;
   const auto has = [&](const std::string& name, const char* ending) { return index.places.contains(name + ending); };
-  for (const auto& [name, place] : index.places) {
-    if (place.file != path.filename().string()) continue;
+  const std::string file_name = path.filename().string();
+  for (auto& [name, place] : index.places) {
+    if (*place.file != file_name) continue;
+    place.held = true;
     canonical_name(place.name, &spellings_);
     TensorEntry entry;
     entry.name = place.name;
@@ -165,9 +207,12 @@ void Checkpoint::add_absent(const fs::path& path, const Index& index) {
 }
 
 void Checkpoint::check_index(const Index& index) const {
+  const Index::Place* missing = nullptr;  // the first by name
   for (const auto& [name, place] : index.places)
-    require(tensors_.contains(name), Errc::bad_file, "{}: the index places {} in {}, which does not hold it",
-            index.path, place.name, place.file);
+    if (!place.held && (missing == nullptr || place.name < missing->name)) missing = &place;
+  if (missing != nullptr)
+    fail(Errc::bad_file, "{}: the index places {} in {}, which does not hold it", index.path, missing->name,
+         *missing->file);
 }
 
 void Checkpoint::check_sizes() const {

@@ -72,10 +72,9 @@ class Checkpoint {
  private:
   struct Index;
   explicit Checkpoint(std::string path) : path_(std::move(path)) {}
-  void add_file(const std::filesystem::path& path, const Index* index);
-  void add_tensor(const SafetensorsFile& file, const TensorEntry& entry, const std::string& file_name,
-                  const Index* index);
-  void add_absent(const std::filesystem::path& path, const Index& index);
+  void add_file(const std::filesystem::path& path, Index* index);
+  void add_tensor(const SafetensorsFile& file, const TensorEntry& entry, const std::string& file_name, Index* index);
+  void add_absent(const std::filesystem::path& path, Index& index);
   void check_index(const Index& index) const;
 
   std::string path_;

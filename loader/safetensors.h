@@ -60,7 +60,7 @@ class SafetensorsFile {
 
   MappedFile file_;
   std::vector<TensorEntry> entries_;
-  std::map<std::string_view, const TensorEntry*> by_name_;
+  std::vector<const TensorEntry*> by_name_;  // ascending
   std::map<std::string, std::string, std::less<>> metadata_;
 };
 

@@ -1,6 +1,7 @@
 #include "loader/tensor_names.h"
 
 #include <algorithm>
+#include <array>
 #include <iterator>
 
 namespace millrace {
@@ -26,6 +27,27 @@ constexpr std::string_view model_prefix = "model.";
 constexpr std::size_t without_prefix = std::size(spellings);  // its place in a SpellingSet
 static_assert(without_prefix < SpellingSet().size());
 
+// The last component of each spelling in files.
+constexpr auto endings = [] {
+  std::array<std::string_view, std::size(spellings)> last;
+  for (std::size_t i = 0; i < last.size(); ++i)
+    last[i] = spellings[i].file.substr(spellings[i].file.rfind('.') + 1);  // npos + 1 is 0
+  return last;
+}();
+
+// A spelling is met only where its last component is a whole one of the name. No replacement brings in another.
+SpellingSet candidates(std::string_view name) {
+  SpellingSet found;
+  for (std::size_t begin = 0; begin <= name.size();) {
+    const std::size_t end = std::min(name.find('.', begin), name.size());
+    const std::string_view component = name.substr(begin, end - begin);
+    for (std::size_t i = 0; i < endings.size(); ++i)
+      if (component == endings[i]) found.set(i);
+    begin = end + 1;
+  }
+  return found;
+}
+
 std::size_t digits_at(std::string_view name, std::size_t at) {
   return std::min(name.find_first_not_of("0123456789", at), name.size()) - at;
 }
@@ -34,7 +56,7 @@ std::size_t digits_at(std::string_view name, std::size_t at) {
 std::size_t match_at(std::string_view name, std::size_t at, std::string_view pattern, std::string_view& number) {
   std::size_t end = at;
   for (const char c : pattern) {
-    const std::size_t length = c == '#' ? digits_at(name, end) : (name.substr(end, 1) == std::string_view(&c, 1));
+    const std::size_t length = c == '#' ? digits_at(name, end) : end < name.size() && name[end] == c;
     if (length == 0) return 0;
     if (c == '#') number = name.substr(end, length);
     end += length;
@@ -62,8 +84,9 @@ std::string canonical_name(std::string_view name, SpellingSet* met) {
   const bool prefixed = name.starts_with(model_prefix);
   std::string canonical(prefixed ? name.substr(model_prefix.size()) : name);
   if (met && !prefixed && name.starts_with("layers.")) met->set(without_prefix);
-  for (std::size_t i = 0; i < std::size(spellings); ++i)
-    if (replace_components(canonical, spellings[i].file, spellings[i].canonical) && met) met->set(i);
+  const SpellingSet possible = candidates(canonical);
+  for (std::size_t i = 0; possible.any() && i < std::size(spellings); ++i)
+    if (possible[i] && replace_components(canonical, spellings[i].file, spellings[i].canonical) && met) met->set(i);
   return canonical;
 }
 
