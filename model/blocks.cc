@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "loader/weight_store.h"
 #include "model/qkv_weights.h"
 #include "ops/add.h"
@@ -42,31 +44,74 @@ Compute fp8_operands(const BuildContext& build) {
   return has_power_of_two_scales(build.numerics) ? Compute::w8a8_ue8m0 : Compute::w8a8;
 }
 
-// A step `step` that multiplies x (rows, in) by `weight` (product of row_shape, in).
-ValueId multiply(BuildContext& build, std::string step, const Tensor& weight, std::vector<std::int64_t> row_shape,
-                 ValueId x, LinearOptions options = {}, RowSpace row_space = RowSpace::batch) {
-  options.compute = weight.dtype() == Dtype::f8_e4m3 ? fp8_operands(build) : operands(build);
-  options.product = each_step(build);
-  if (options.output == Rounding::none) options.output = each_step(build);
-  return build.builder.add(std::move(step), std::make_unique<Linear>(weight, std::move(options)), {x},
-                           std::move(row_shape), row_space);
+// A product to come: the name and the row shape of its value.
+struct Product {
+  std::string name;
+  LinearPart part;
+  std::vector<std::int64_t> row_shape;
+};
+
+// A product by the tensor `name`.weight (out, in), its value called `value`.
+Product product_of(BuildContext& build, std::string value, const std::string& name, std::int64_t out, std::int64_t in) {
+  return {std::move(value), {build.weights.linear(name + ".weight", out, in)}, {out}};
 }
 
-// The same by the tensor `name`.weight.
+// One step that multiplies x by all of these weights. Returns the first value, the others follow.
+ValueId multiply(BuildContext& build, std::string step, std::vector<Product> products, ValueId x,
+                 RowSpace row_space = RowSpace::batch) {
+  std::vector<LinearPart> parts;
+  std::vector<Value> values;
+  for (Product& product : products) {
+    LinearOptions& options = product.part.options;
+    options.compute = product.part.weight.dtype() == Dtype::f8_e4m3 ? fp8_operands(build) : operands(build);
+    options.product = each_step(build);
+    if (options.output == Rounding::none) options.output = each_step(build);
+    parts.push_back(std::move(product.part));
+    values.push_back(
+        {.name = std::move(product.name), .row_shape = std::move(product.row_shape), .row_space = row_space});
+  }
+  return build.builder.add_step(std::move(step), std::make_unique<Linear>(std::move(parts)), {x}, std::move(values));
+}
+
+// The same for several weights that a file may hold in formats that take x differently; then each has a step.
+std::vector<ValueId> multiply_all(BuildContext& build, const std::string& step, std::vector<Product> products,
+                                  ValueId x) {
+  std::vector<ValueId> values;
+  const bool fp8 = products[0].part.weight.dtype() == Dtype::f8_e4m3;
+  const bool alike = std::all_of(products.begin(), products.end(), [fp8](const Product& product) {
+    return (product.part.weight.dtype() == Dtype::f8_e4m3) == fp8;
+  });
+  if (alike) {
+    const auto count = static_cast<ValueId>(products.size());
+    const ValueId first = multiply(build, step, std::move(products), x);
+    for (ValueId i = 0; i < count; ++i) values.push_back(first + i);
+    return values;
+  }
+  for (Product& product : products) {
+    std::string name = product.name;
+    std::vector<Product> alone;
+    alone.push_back(std::move(product));
+    values.push_back(multiply(build, std::move(name), std::move(alone), x));
+  }
+  return values;
+}
+
+// A step `step` that multiplies x by the tensor `name`.weight.
 ValueId linear(BuildContext& build, std::string step, const std::string& name, std::int64_t out, std::int64_t in,
                ValueId x, RowSpace row_space = RowSpace::batch) {
-  const Tensor weight = build.weights.linear(name + ".weight", out, in);
-  return multiply(build, std::move(step), weight, {out}, x, {}, row_space);
+  std::vector<Product> products;
+  products.push_back(product_of(build, step, name, out, in));
+  return multiply(build, std::move(step), std::move(products), x, row_space);
 }
 
 // One of the projections of `name`, e.g. "layers.3.self_attn", to (rows, heads, dim).
-ValueId heads_projection(BuildContext& build, std::string step, const std::string& name, const LayerSpec& layer,
-                         Projection which, ValueId x, LinearOptions options = {}) {
+Product heads_projection(BuildContext& build, std::string value, const std::string& name, const LayerSpec& layer,
+                         Projection which, LinearOptions options = {}) {
   ProjectionWeights weights = load_projection(build.weights, build.config, name, layer, which);
   options.bias = std::move(weights.bias);
   const std::int64_t heads = which == Projection::q ? layer.heads : layer.kv_heads;
   const std::int64_t dim = which == Projection::v ? layer.v_dim : layer.qk_dim;
-  return multiply(build, std::move(step), weights.weight, {heads, dim}, x, std::move(options));
+  return {std::move(value), {weights.weight, std::move(options)}, {heads, dim}};
 }
 
 RopeTable rope_table(const RopeSpec& spec) {
@@ -107,12 +152,11 @@ std::vector<float> sinks(BuildContext& build, const std::string& name, const Lay
   return {};
 }
 
-// Queries or keys, ready for attention: projection, norm, rotary embedding.
+// Queries or keys, ready for attention, from their projection y: norm, rotary embedding.
 ValueId rotated_heads(BuildContext& build, const std::string& name, Projection which, const LayerSpec& layer,
-                      Rounding output, ValueId x) {
+                      Rounding output, ValueId y) {
   const std::string stem = fmt::format("{}.{}", name, which == Projection::q ? 'q' : 'k');
   const std::int64_t heads = which == Projection::q ? layer.heads : layer.kv_heads;
-  ValueId y = heads_projection(build, stem + "_proj", name, layer, which, x);
   if (layer.qk_norm)
     y = norm(build, stem + "_norm", {heads, layer.qk_dim}, y);
   else
@@ -143,10 +187,15 @@ ValueId norm_block(BuildContext& build, const std::string& name, ValueId x) {
 
 ValueId attention_block(BuildContext& build, const std::string& name, const LayerSpec& layer, ValueId x) {
   const std::int64_t kv_heads = layer.kv_heads;
-  const ValueId q = rotated_heads(build, name, Projection::q, layer, each_step(build), x);
-  const ValueId k = rotated_heads(build, name, Projection::k, layer, cached(build), x);
-  const ValueId v = heads_projection(build, name + ".v", name, layer, Projection::v, x,
-                                     {.scale = build.config.value_scale, .output = cached(build)});
+  std::vector<Product> products;
+  products.push_back(heads_projection(build, name + ".q_proj", name, layer, Projection::q));
+  products.push_back(heads_projection(build, name + ".k_proj", name, layer, Projection::k));
+  products.push_back(heads_projection(build, name + ".v", name, layer, Projection::v,
+                                      {.scale = build.config.value_scale, .output = cached(build)}));
+  const std::vector<ValueId> qkv = multiply_all(build, name + ".qkv_proj", std::move(products), x);
+  const ValueId q = rotated_heads(build, name, Projection::q, layer, each_step(build), qkv[0]);
+  const ValueId k = rotated_heads(build, name, Projection::k, layer, cached(build), qkv[1]);
+  const ValueId v = qkv[2];
 
   const LayerKvShape shape = {
       .kv_heads = kv_heads, .qk_dim = layer.qk_dim, .v_dim = layer.v_dim, .window = layer.window};
@@ -165,10 +214,12 @@ ValueId attention_block(BuildContext& build, const std::string& name, const Laye
 
 ValueId dense_block(BuildContext& build, const std::string& name, const LayerSpec& layer, ValueId x) {
   const std::int64_t hidden = build.config.hidden;
-  const ValueId gate = linear(build, name + ".gate_proj", name + ".gate_proj", layer.width, hidden, x);
-  const ValueId up = linear(build, name + ".up_proj", name + ".up_proj", layer.width, hidden, x);
-  const ValueId act = build.builder.add(name + ".act", std::make_unique<SwiGlu>(layer.width, each_step(build)),
-                                        {gate, up}, {layer.width});
+  std::vector<Product> products;
+  for (const char* part : {".gate_proj", ".up_proj"})
+    products.push_back(product_of(build, name + part, name + part, layer.width, hidden));
+  const ValueId act =
+      build.builder.add(name + ".act", std::make_unique<SwiGlu>(layer.width, each_step(build)),
+                        multiply_all(build, name + ".gate_up_proj", std::move(products), x), {layer.width});
   return linear(build, name, name + ".down_proj", hidden, layer.width, act);
 }
 

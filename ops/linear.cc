@@ -11,13 +11,7 @@ namespace {
 
 constexpr std::int64_t serial_rows = 4;    // so few are packed by the calling thread
 constexpr std::int64_t output_grain = 16;  // outputs of a task: whole cache lines of y
-
-// Whole panels of scales where there are many, and never less than a fork-join is worth.
-std::int64_t outputs_per_task(const LinearWeight& weight, std::int64_t rows, int threads) {
-  const std::int64_t grain = weight.outputs >= 8 * linear_block * threads ? linear_block : output_grain;
-  const std::int64_t worthwhile = Parallel::least_work / (rows * weight.inputs) + 1;
-  return (std::max(grain, worthwhile) + output_grain - 1) / output_grain * output_grain;
-}
+constexpr std::int64_t tasks_per_thread = 8;
 
 bool is_w8a8(Compute compute) noexcept {
   return compute == Compute::w8a8 || compute == Compute::w8a8_ue8m0;
@@ -81,68 +75,114 @@ LinearFn* linear_kernel(Compute compute, std::int64_t rows) {
   return is_w8a8(compute) ? linear_w8a8_kernel.best() : linear_f32_kernel.best();
 }
 
+Linear::Linear(std::vector<LinearPart> parts) {
+  require(!parts.empty(), Errc::bad_argument, "linear: no weight");
+  compute_ = parts[0].options.compute;
+  for (LinearPart& part : parts) {
+    const LinearWeight weight = linear_weight(part.weight, part.options.compute);
+    require(part.options.bias.empty() || std::ssize(part.options.bias) == weight.outputs, Errc::bad_argument,
+            "linear: a bias of {} elements for a weight {}", part.options.bias.size(), shape_text(part.weight.shape()));
+    if (parts_.empty()) inputs_ = weight.inputs;
+    require(weight.inputs == inputs_ && part.options.compute == compute_, Errc::bad_argument,
+            "linear: a weight {} beside one of {} inputs; all must have these and compute alike",
+            shape_text(part.weight.shape()), inputs_);
+    outputs_ += weight.outputs;
+    parts_.push_back({weight, std::move(part.options)});
+  }
+  linear_kernel(compute_, 1);  // measures now, so that no step has to
+}
+
 Linear::Linear(const Tensor& weight, LinearOptions options)
-    : weight_(linear_weight(weight, options.compute)), options_(std::move(options)) {
-  require(options_.bias.empty() || std::ssize(options_.bias) == weight_.outputs, Errc::bad_argument,
-          "linear: a bias of {} elements for a weight {}", options_.bias.size(), shape_text(weight.shape()));
-  linear_kernel(options_.compute, 1);  // measures now, so that no step has to
+    : Linear(std::vector<LinearPart>{{weight, std::move(options)}}) {}
+
+// Several tasks for each thread, so that a slow one is helped at its end; whole panels of scales where there are many
+// outputs, and never less than a fork-join is worth.
+std::int64_t Linear::outputs_per_task(std::int64_t rows, int threads) const noexcept {
+  const std::int64_t grain = outputs_ >= 8 * linear_block * threads ? linear_block : output_grain;
+  const std::int64_t share = outputs_ / (tasks_per_thread * threads) / grain * grain;
+  const std::int64_t worthwhile = Parallel::least_work / (rows * inputs_) + 1;
+  return (std::max({grain, share, worthwhile}) + output_grain - 1) / output_grain * output_grain;
+}
+
+Linear::Task Linear::task_of(std::int64_t index, std::int64_t per_task) const noexcept {
+  for (Task task;; ++task.part) {
+    const std::int64_t outputs = parts_[task.part].weight.outputs, tasks = (outputs + per_task - 1) / per_task;
+    if (index >= tasks) {
+      index -= tasks;
+      continue;
+    }
+    task.begin = index * per_task;
+    task.end = std::min(task.begin + per_task, outputs);
+    return task;
+  }
 }
 
 void Linear::run(const StepContext& context) const {
-  const std::int64_t rows = context.rows, inputs = weight_.inputs;
-  const std::size_t row_bytes = packed_row_bytes(options_.compute, inputs);
+  const std::int64_t rows = context.rows;
+  const std::size_t row_bytes = packed_row_bytes(compute_, inputs_);
   const std::size_t packed_size = static_cast<std::size_t>(rows) * row_bytes;
-  const std::size_t worker_size = linear_scratch_bytes(inputs);
+  const std::size_t worker_size = linear_scratch_bytes(inputs_);
   std::byte* scratch = context.scratch.data();
   const float* x = context.input(0);
-  float* y = context.output(0);
   if (row_bytes > 0)
     context.parallel.for_range(rows, serial_rows, [&](std::int64_t begin, std::int64_t end, int) {
-      pack_rows(options_.compute, x + begin * inputs, end - begin, inputs,
+      pack_rows(compute_, x + begin * inputs_, end - begin, inputs_,
                 scratch + static_cast<std::size_t>(begin) * row_bytes);
     });
-  LinearFn* kernel = linear_kernel(options_.compute, rows);
-  const std::int64_t grain = outputs_per_task(weight_, rows, context.parallel.threads());
-  context.parallel.for_range(weight_.outputs, grain, [&](std::int64_t begin, std::int64_t end, int worker) {
-    kernel({.weight = weight_,
+  LinearFn* kernel = linear_kernel(compute_, rows);
+  const std::int64_t per_task = outputs_per_task(rows, context.parallel.threads());
+  std::int64_t tasks = 0;
+  for (const Part& part : parts_) tasks += (part.weight.outputs + per_task - 1) / per_task;
+  context.parallel.for_tasks(tasks, outputs_ / tasks * rows * inputs_, [&](std::int64_t index, int worker) {
+    const Task task = task_of(index, per_task);
+    const Part& part = parts_[task.part];
+    float* y = context.output(task.part);
+    kernel({.weight = part.weight,
             .x = row_bytes > 0 ? static_cast<const void*>(scratch) : x,
             .x_rows = nullptr,
             .rows = rows,
             .y = y,
-            .y_stride = weight_.outputs,
-            .begin = begin,
-            .end = end,
+            .y_stride = part.weight.outputs,
+            .begin = task.begin,
+            .end = task.end,
             .scratch = scratch + packed_size + static_cast<std::size_t>(worker) * worker_size});
-    finish(y, rows, begin, end);
+    part.finish(y, rows, task.begin, task.end);
   });
 }
 
 // The bias, the scale and the roundings of outputs [begin, end).
-void Linear::finish(float* y, std::int64_t rows, std::int64_t begin, std::int64_t end) const noexcept {
-  const bool product = options_.product == Rounding::bf16, output = options_.output == Rounding::bf16;
-  if (options_.bias.empty() && options_.scale == 1.0f && !product && !output) return;
+void Linear::Part::finish(float* y, std::int64_t rows, std::int64_t begin, std::int64_t end) const noexcept {
+  const bool product = options.product == Rounding::bf16, output = options.output == Rounding::bf16;
+  if (options.bias.empty() && options.scale == 1.0f && !product && !output) return;
   for (std::int64_t row = 0; row < rows; ++row)
     for (std::int64_t o = begin; o < end; ++o) {
-      float& value = y[row * weight_.outputs + o];
-      if (!options_.bias.empty()) value += options_.bias[static_cast<std::size_t>(o)];
+      float& value = y[row * weight.outputs + o];
+      if (!options.bias.empty()) value += options.bias[static_cast<std::size_t>(o)];
       if (product) value = round_to_bf16(value);
-      value *= options_.scale;
+      value *= options.scale;
       if (output) value = round_to_bf16(value);
     }
 }
 
+// Of weights and scales.
+double Linear::Part::bytes() const noexcept {
+  double scale_bytes = 0;  // per output
+  if (weight.format == LinearFormat::f8_e4m3) scale_bytes = 4 * static_cast<double>(weight.scale_columns) / 128;
+  if (weight.format == LinearFormat::mxfp4) scale_bytes = static_cast<double>(weight.inputs) / 32;
+  return static_cast<double>(weight.outputs) * (static_cast<double>(weight.row_bytes()) + scale_bytes);
+}
+
 std::size_t Linear::scratch_bytes(std::int64_t rows, int threads) const {
-  return static_cast<std::size_t>(rows) * packed_row_bytes(options_.compute, weight_.inputs) +
-         static_cast<std::size_t>(threads) * linear_scratch_bytes(weight_.inputs);
+  return static_cast<std::size_t>(rows) * packed_row_bytes(compute_, inputs_) +
+         static_cast<std::size_t>(threads) * linear_scratch_bytes(inputs_);
 }
 
 Cost Linear::cost(const StepContext& context) const {
-  const auto rows = static_cast<double>(context.rows), outputs = static_cast<double>(weight_.outputs),
-             inputs = static_cast<double>(weight_.inputs);
-  double scale_bytes = 0;  // per output
-  if (weight_.format == LinearFormat::f8_e4m3) scale_bytes = 4 * static_cast<double>(weight_.scale_columns) / 128;
-  if (weight_.format == LinearFormat::mxfp4) scale_bytes = inputs / 32;
-  return {.weight_bytes = outputs * (static_cast<double>(weight_.row_bytes()) + scale_bytes),
+  const auto rows = static_cast<double>(context.rows), inputs = static_cast<double>(inputs_),
+             outputs = static_cast<double>(outputs_);
+  double weight_bytes = 0;
+  for (const Part& part : parts_) weight_bytes += part.bytes();
+  return {.weight_bytes = weight_bytes,
           .activation_bytes = 4 * rows * (inputs + outputs),
           .flops = 2 * rows * outputs * inputs};
 }

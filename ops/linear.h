@@ -1,5 +1,8 @@
 // Linear: y = round_output(scale * round_product(x W^T + bias)), W being (outputs, inputs). One order of summation for
 // all tiers, row counts and thread counts; it is stated in ops/linear_kernels.h.
+//
+// Several weights that multiply the same x, as q, k and v do, may be parts of one operator: x is prepared once, and the
+// threads share all outputs, each reading its part of the weights in one stream.
 #pragma once
 
 #include <string_view>
@@ -39,9 +42,18 @@ void pack_rows(Compute compute, const float* x, std::int64_t rows, std::int64_t 
 // The kernel to call for so many rows on the active tier.
 LinearFn* linear_kernel(Compute compute, std::int64_t rows);
 
+// One weight and what becomes of its product.
+struct LinearPart {
+  Tensor weight;
+  LinearOptions options = {};
+};
+
 class Linear final : public Op {
  public:
-  // Input 0: (rows, inputs); output 0: (rows, outputs). The memory of `weight` must outlive the operator.
+  // Input 0: (rows, inputs); output i: (rows, outputs) of part i. The memory of the weights must outlive the operator.
+  // Throws Error(bad_argument) for parts whose inputs or compute differ, and what linear_weight() throws.
+  explicit Linear(std::vector<LinearPart> parts);
+  // With one part.
   Linear(const Tensor& weight, LinearOptions options);
 
   std::string_view kind() const noexcept override { return "linear"; }
@@ -50,10 +62,26 @@ class Linear final : public Op {
   Cost cost(const StepContext& context) const override;
 
  private:
-  void finish(float* y, std::int64_t rows, std::int64_t begin, std::int64_t end) const noexcept;
+  struct Part {
+    LinearWeight weight;
+    LinearOptions options;
 
-  LinearWeight weight_;
-  LinearOptions options_;
+    void finish(float* y, std::int64_t rows, std::int64_t begin, std::int64_t end) const noexcept;
+    double bytes() const noexcept;
+  };
+  // A task: outputs [begin, end) of a part.
+  struct Task {
+    std::size_t part = 0;
+    std::int64_t begin = 0, end = 0;
+  };
+
+  std::int64_t outputs_per_task(std::int64_t rows, int threads) const noexcept;
+  Task task_of(std::int64_t index, std::int64_t per_task) const noexcept;
+
+  std::vector<Part> parts_;
+  Compute compute_ = Compute::bf16;
+  std::int64_t inputs_ = 0;
+  std::int64_t outputs_ = 0;  // of all parts
 };
 
 }  // namespace millrace

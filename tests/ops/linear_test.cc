@@ -309,6 +309,35 @@ TEST(Linear, BiasScaleAndRounding) {
     EXPECT_EQ(y[i], round_to_bf16(0.707f * round_to_bf16(plain[i] + bias[i % 33])));
 }
 
+TEST(Linear, PartsGiveTheBitsOfEachAlone) {
+  test::Random random(17);
+  const std::int64_t inputs = 1160, rows = 5, outputs[] = {300, 7, 64};
+  const auto x = random.normals(rows * inputs), bias = random.normals(outputs[2]);
+  test::Fp8Weight a(random, outputs[0], inputs), b(random, outputs[1], inputs);
+  const auto c = test::to_bf16(random.normals(outputs[2] * inputs, 0.1f));
+  const auto parts = [&] {
+    std::vector<LinearPart> all = {{a.tensor()}, {b.tensor()}, {test::matrix(Dtype::bf16, c.data(), 64, inputs)}};
+    all[1].options.output = Rounding::bf16;
+    all[2].options.scale = 0.5f;
+    all[2].options.bias = bias;
+    return all;
+  };
+  const Linear together(parts());
+  for (const std::int64_t some : {std::int64_t{1}, rows})
+    for (const int threads : {1, 2, 5}) {
+      std::vector<float> y[3];
+      for (std::size_t i = 0; i < 3; ++i) y[i].resize(static_cast<std::size_t>(some * outputs[i]));
+      test::run_op(together, some, {x.data()}, {y[0].data(), y[1].data(), y[2].data()}, threads);
+      for (std::size_t i = 0; i < 3; ++i) {
+        const Linear alone({parts()[i]});
+        EXPECT_EQ(y[i], run_linear(active_isa(), alone, x, some, outputs[i])) << "part " << i;
+      }
+    }
+  EXPECT_THROW(Linear(std::vector<LinearPart>{}), Error);
+  EXPECT_THROW(Linear({{a.tensor()}, {test::matrix(Dtype::bf16, c.data(), 32, 2 * inputs)}}), Error);
+  EXPECT_THROW(Linear({{a.tensor()}, {b.tensor(), computing(Compute::f32)}}), Error);
+}
+
 TEST(Linear, RefusesWeightsThatDoNotFit) {
   const std::vector<float> data(256 * 256);
   const std::int64_t cube[] = {4, 4, 4};
