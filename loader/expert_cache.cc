@@ -30,10 +30,6 @@ std::vector<const SafetensorsFile*> files_of(const std::vector<std::vector<Store
   return {files.begin(), files.end()};
 }
 
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
 // What a read is for, in DiskRead::tag.
 std::uint64_t tag_of(int slot, std::size_t piece) {
   return static_cast<std::uint64_t>(slot) << 32 | piece;

@@ -5,7 +5,6 @@
 // acquire(), try_acquire() and the destruction of leases are for the computing thread, stats() for any.
 #pragma once
 
-#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <exception>
@@ -24,6 +23,7 @@
 #include "loader/expert_shards.h"
 #include "ops/expert_mlp.h"
 #include "runtime/buffer.h"
+#include "runtime/clock.h"
 #include "runtime/expert_source.h"
 
 namespace millrace {
@@ -58,7 +58,6 @@ class ExpertCache final : public ExpertSource, private DiskReader::Client {
   ExpertCacheStats stats() const;
 
  private:
-  using Clock = std::chrono::steady_clock;
   enum class State { empty, reading, ready, failed };
   struct Key {
     int layer = -1, expert = -1;

@@ -1,18 +1,12 @@
 #include "model/speculation.h"
 
 #include <algorithm>
-#include <chrono>
 
+#include "runtime/clock.h"
 #include "runtime/error.h"
 
 namespace millrace {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 // Takes what was appended to a list away again, come what may.
 class Scratch {

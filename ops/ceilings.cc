@@ -2,9 +2,10 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cmath>
 #include <cstring>
+
+#include "runtime/clock.h"
 
 namespace millrace {
 
@@ -46,10 +47,6 @@ namespace {
 constexpr std::size_t page = std::size_t{2} << 20;
 constexpr int chains = 16;
 
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
 }  // namespace
 
 std::vector<MultiplyPeak> multiply_peaks() {
@@ -72,7 +69,7 @@ ReadCeiling::ReadCeiling(std::size_t bytes) : memory_((bytes + page - 1) / page 
 double ReadCeiling::measure(const Parallel& parallel) const {
   ReadStreamFn* read = read_stream_kernel.best();
   std::atomic<std::int32_t> sink = 0;
-  const auto start = std::chrono::steady_clock::now();
+  const Clock::time_point start = Clock::now();
   parallel.for_range(
       static_cast<std::int64_t>(memory_.bytes()), static_cast<std::int64_t>(page),
       [&](std::int64_t begin, std::int64_t end, int) { sink ^= read(memory_.data() + begin, end - begin); });
@@ -82,7 +79,7 @@ double ReadCeiling::measure(const Parallel& parallel) const {
 double measure_peak(const MultiplyPeak& peak, const Parallel& parallel, double seconds) {
   std::atomic<float> sink = 0;
   const auto run = [&](std::int64_t steps) {
-    const auto start = std::chrono::steady_clock::now();
+    const Clock::time_point start = Clock::now();
     parallel.for_range(parallel.threads(), 1, [&](std::int64_t, std::int64_t, int) { sink = peak.run(steps); });
     return static_cast<double>(steps) / seconds_since(start);  // of each thread
   };

@@ -2,12 +2,12 @@
 #include "ops/linear_kernels.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstring>
 
 #include "runtime/bfloat16.h"
 #include "runtime/buffer.h"
+#include "runtime/clock.h"
 #include "runtime/float4.h"
 #include "runtime/float8.h"
 #include "runtime/float_mode.h"
@@ -159,9 +159,9 @@ double seconds_of(LinearFn* kernel, std::int64_t rows) {
   const FloatMode mode;
   double best = 1;
   for (int i = 0; i < 6; ++i) {
-    const auto start = std::chrono::steady_clock::now();
+    const Clock::time_point start = Clock::now();
     kernel(call);
-    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    best = std::min(best, seconds_since(start));
   }
   return best;
 }

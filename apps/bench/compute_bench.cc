@@ -1,18 +1,13 @@
 #include "apps/bench/compute_bench.h"
 
 #include <algorithm>
-#include <chrono>
 #include <random>
 #include <unordered_map>
 
+#include "runtime/clock.h"
+
 namespace millrace {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 // A cache of `rows` rows of normally distributed keys and values, the same every 256 rows.
 KvCache random_cache(const Engine& engine, std::int64_t rows) {

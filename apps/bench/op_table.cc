@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <memory>
 #include <random>
@@ -16,6 +15,7 @@
 #include "ops/gqa_attention.h"
 #include "ops/linear.h"
 #include "ops/rms_norm.h"
+#include "runtime/clock.h"
 #include "runtime/machine.h"
 
 namespace millrace {
@@ -109,10 +109,10 @@ struct OpRun {
     ops[next++ % ops.size()]->run(context);
     int calls = 0;
     double elapsed = 0;
-    const auto start = std::chrono::steady_clock::now();
+    const Clock::time_point start = Clock::now();
     for (; elapsed < least_seconds; ++calls) {
       ops[next++ % ops.size()]->run(context);
-      elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      elapsed = seconds_since(start);
     }
     return elapsed / calls;
   }

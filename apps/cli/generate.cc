@@ -2,7 +2,6 @@
 #include <sys/resource.h>
 
 #include <algorithm>
-#include <chrono>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -22,6 +21,7 @@
 #include "loader/tokenizer.h"
 #include "model/generate.h"
 #include "ops/isa.h"
+#include "runtime/clock.h"
 #include "runtime/error.h"
 
 namespace millrace {
@@ -178,7 +178,7 @@ GenerateResult compute(Session& session, const std::vector<std::int32_t>& prompt
                        const std::function<bool(std::string_view)>& on_text) {
   if (flags.session.empty() || flags.generation.max_tokens > 0)
     return generate(session, prompt, flags.generation, on_text);
-  const auto start = std::chrono::steady_clock::now();
+  const Clock::time_point start = Clock::now();
   GenerateResult result;
   try {
     session.forward(prompt, {.logits_rows = LogitsRows::none(), .progress = [](std::int64_t) {
@@ -188,19 +188,19 @@ GenerateResult compute(Session& session, const std::vector<std::int32_t>& prompt
     if (error.code() != Errc::cancelled) throw;
     result.finish_reason = FinishReason::interrupted;
   }
-  result.timings.prompt_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  result.timings.prompt_seconds = seconds_since(start);
   return result;
 }
 
 int generate_text(GenerateFlags& flags) {
-  const auto start = std::chrono::steady_clock::now();
+  const Clock::time_point start = Clock::now();
   flags.engine.mtp_layers = flags.mtp.layers();
   flags.generation.guesses = flags.mtp.guesses();
   Profile profile(flags.profile);
   flags.generation.observer = profile.observer();
   const std::unique_ptr<Engine> engine = open_engine(flags.engine);
   flags.mtp.check(*engine);
-  const double load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const double load_seconds = seconds_since(start);
   flags.generation.sampling = flags.sampling.options(*engine);
   flags.generation.use_cache = !flags.no_cache;
 
