@@ -36,7 +36,7 @@ class TensorStream::Worker final : private DiskReader::Client {
 
   void take(const StoredTensor& tensor, std::uint64_t begin, std::span<std::byte> target) {
     if (target.empty()) return;
-    if (!is_next(tensor, begin, target.size())) return read_now(tensor, begin, target);
+    if (!is_next(tensor, begin, target.size())) return mapped_bytes().copy(tensor, begin, target);
     for (const std::size_t range = taking_.range; taking_.range == range;) {
       const Piece piece = piece_at(taking_);
       const std::size_t slot = taking_.count % slots;
@@ -76,14 +76,6 @@ class TensorStream::Worker final : private DiskReader::Client {
     if (taking_.range >= order_.size()) return false;
     const TensorRange& next = order_[taking_.range];
     return next.tensor.entry == tensor.entry && next.begin == begin && next.count == count;
-  }
-
-  static void read_now(const StoredTensor& tensor, std::uint64_t begin, std::span<std::byte> target) {
-    TensorEntry part;
-    part.name = tensor.entry->name;
-    part.offset = tensor.entry->offset + begin;
-    part.bytes = target.size();
-    tensor.file->read_into(part, target);
   }
 
   Piece piece_at(const Cursor& cursor) const noexcept {
