@@ -159,12 +159,14 @@ wait_for() {
   echo "'$1' was not shown" >>missed
 }
 
-# terminal ARGUMENTS...: runs the program in a pseudo-terminal with what the function `keys_pressed` prints as keys.
+# terminal ARGUMENTS...: runs the program in a pseudo-terminal with what the function `keys_pressed` prints as keys. The
+# program takes the place of script's shell, which would die of a Ctrl-C meant for the program.
 terminal() {
   rm -f screen missed
   shown=1
-  keys_pressed | TERM=xterm LC_ALL=C.UTF-8 script -qefc "'$millrace' chat -m '$model' --temperature 0 $*; echo code \$?" screen \
+  keys_pressed | TERM=xterm LC_ALL=C.UTF-8 script -qefc "exec '$millrace' chat -m '$model' --temperature 0 $*" screen \
     >/dev/null 2>&1
+  same "${PIPESTATUS[1]}" 0 "exit code of terminal $*"
   [ ! -f missed ] || complain "terminal $*: $(cat missed); on the screen: $(tr -d '\r' <screen | tail -c 600)"
 }
 
@@ -203,7 +205,7 @@ at_a_terminal() {
     wait_for 'error: there is no command /nonsense'
     wait_for '> '
     printf '\004'
-    wait_for 'code 0'
+    wait_for 'Script done'
   }
   terminal -n 12
   grep -qF '"content": "two\nlines and\nmore"' terminal.json || complain "pasted lines: $(cat terminal.json)"
@@ -220,7 +222,7 @@ at_a_terminal() {
     wait_for 'Ctrl-C again'
     wait_for '> '
     printf '\003'
-    wait_for 'code 0'
+    wait_for 'Script done'
   }
   terminal -n 2000 --ctx 2048
 }
