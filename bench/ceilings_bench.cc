@@ -136,13 +136,13 @@ void decode_speed(const Buffer& memory, const std::uint8_t* small_codes, int thr
   LinearFn* const pairs = linear_bf16_kernel.best();
   LinearFn* const widened = linear_bf16_widened_kernel.best();
   const double work = static_cast<double>(memory_bytes);
+  const auto read = [&](ReadStreamFn* kernel) {
+    return timed(parallel, memory_bytes, inputs,
+                 [&](std::int64_t begin, std::int64_t end, int) { sink = kernel(memory.data() + begin, end - begin); });
+  };
   compare(fmt::format("1 row, weights of 1 GiB from memory, {} thread(s)", threads), "GB/s",
-          {{"prefetched read", work,
-            [&] {
-              return timed(parallel, memory_bytes, inputs, [&](std::int64_t begin, std::int64_t end, int) {
-                sink = read_stream_kernel.best()(memory.data() + begin, end - begin);
-              });
-            }},
+          {{"prefetched read", work, [&] { return read(read_stream_kernel.best()); }},
+           {"raw read", work, [&] { return read(raw_read_kernel.best()); }},
            {"fp8", work, [&] { return fp8.seconds(parallel, pairs); }},
            {"fp8 by fp32 fma", work, [&] { return fp8.seconds(parallel, widened); }},
            {"bf16", work, [&] { return bf16.seconds(parallel, pairs); }},

@@ -10,6 +10,7 @@
 namespace millrace {
 
 MILLRACE_DECLARE_TIERS(ReadStreamFn, read_stream)
+MILLRACE_DECLARE_TIERS(ReadStreamFn, raw_read)
 MILLRACE_DECLARE_TIERS(MultiplyPeakFn, peak_fma)
 MILLRACE_DECLARE_TIERS(MultiplyPeakFn, peak_dpbf16)
 
@@ -40,6 +41,11 @@ float peak_fma(std::int64_t steps) noexcept {
 const Kernel<ReadStreamFn> read_stream_kernel = {
     "read_stream",
     {scalar::read_stream, MILLRACE_AVX2(read_stream), MILLRACE_AVX512(read_stream), nullptr, nullptr},
+};
+
+const Kernel<ReadStreamFn> raw_read_kernel = {
+    "raw_read",
+    {scalar::read_stream, MILLRACE_AVX2(raw_read), MILLRACE_AVX512(raw_read), nullptr, nullptr},
 };
 
 namespace {

@@ -16,6 +16,8 @@ namespace millrace {
 // Reads `bytes` (a multiple of 256) in one stream, prefetching as the kernels do; the result only keeps it honest.
 using ReadStreamFn = std::int32_t(const std::byte* source, std::int64_t bytes) noexcept;
 extern const Kernel<ReadStreamFn> read_stream_kernel;
+// The same without prefetches: what loads alone reach.
+extern const Kernel<ReadStreamFn> raw_read_kernel;
 
 // `steps` rounds of 16 independent chains of multiply-adds on registers.
 using MultiplyPeakFn = float(std::int64_t steps) noexcept;

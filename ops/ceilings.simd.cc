@@ -1,14 +1,18 @@
 #include "ops/vec.h"
 
 namespace millrace::MILLRACE_ISA {
+namespace {
 
-std::int32_t read_stream(const std::byte* source, std::int64_t bytes) noexcept {
+template <bool prefetches>
+std::int32_t read(const std::byte* source, std::int64_t bytes) noexcept {
   __m256i acc[4] = {};
   for (std::int64_t i = 0; i < bytes; i += 256) {
     for (int line = 0; line < 4; ++line) {
       const std::byte* at = source + i + line * 64;
-      _mm_prefetch(reinterpret_cast<const char*>(at) + 16384, _MM_HINT_T1);
-      _mm_prefetch(reinterpret_cast<const char*>(at) + 2048, _MM_HINT_T0);
+      if constexpr (prefetches) {
+        _mm_prefetch(reinterpret_cast<const char*>(at) + 16384, _MM_HINT_T1);
+        _mm_prefetch(reinterpret_cast<const char*>(at) + 2048, _MM_HINT_T0);
+      }
 #if defined(__AVX512F__)
       const __m512i value = _mm512_loadu_si512(at);
       acc[line] = _mm256_xor_si256(
@@ -22,6 +26,16 @@ std::int32_t read_stream(const std::byte* source, std::int64_t bytes) noexcept {
   }
   const __m256i all = _mm256_xor_si256(_mm256_xor_si256(acc[0], acc[1]), _mm256_xor_si256(acc[2], acc[3]));
   return _mm256_extract_epi32(all, 0) ^ _mm256_extract_epi32(all, 5);
+}
+
+}  // namespace
+
+std::int32_t read_stream(const std::byte* source, std::int64_t bytes) noexcept {
+  return read<true>(source, bytes);
+}
+
+std::int32_t raw_read(const std::byte* source, std::int64_t bytes) noexcept {
+  return read<false>(source, bytes);
 }
 
 // 16 chains of 16 lanes: AVX2 has not the registers for them, so it walks them in two halves.
