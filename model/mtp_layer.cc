@@ -4,8 +4,25 @@
 
 #include "loader/checkpoint.h"
 #include "runtime/error.h"
+#include "runtime/run_inputs.h"
 
 namespace millrace {
+namespace {
+
+// A mask may show a row nothing but the last keys of the sequence, which only the main model has.
+void require_keys(const LayerSpec& layer, const RunInputs& run, int index, std::int64_t rows) {
+  const KeyMask& mask = layer.window > 0 ? run.sliding_mask : run.full_mask;
+  if (layer.sinks || !mask.replaces()) return;
+  for (std::int64_t row = 0; row < rows; ++row) {
+    std::int64_t key = 0;
+    while (key < rows && !mask.sees(row, key)) ++key;
+    require(key < rows || (run.inactive != nullptr && run.inactive[row] != 0), Errc::bad_argument,
+            "attention mask: row {} sees none of the {} keys of prediction layer {}, where its result is not defined",
+            row, rows, index);
+  }
+}
+
+}  // namespace
 
 MtpLayer::MtpLayer(const Engine& engine, int index, std::int64_t rows, std::int64_t logits_rows)
     : engine_(engine),
@@ -22,12 +39,12 @@ MtpLayer::MtpLayer(const Engine& engine, int index, std::int64_t rows, std::int6
 }
 
 std::span<const float> MtpLayer::forward(std::span<const std::int32_t> tokens, std::span<const std::int32_t> positions,
-                                         std::int64_t logits_rows, Observer* observer) {
+                                         std::int64_t logits_rows, Observer* observer, const RunInputs* inputs) {
   engine_.check_files();
   const std::int64_t rows = std::ssize(tokens);
   batch_.tokens.assign(tokens.begin(), tokens.end());
   batch_.positions.assign(positions.begin(), positions.end());
-  batch_.runs.assign(1, {.cache = &cache_, .begin = 0, .end = rows});
+  batch_.runs.assign(1, {.cache = &cache_, .begin = 0, .end = rows, .inputs = inputs});
   batch_.logits_rows.clear();
   for (std::int64_t row = rows - logits_rows; row < rows; ++row)
     batch_.logits_rows.push_back(static_cast<std::int32_t>(row));
@@ -43,7 +60,7 @@ void MtpLayer::truncate(std::int64_t rows) {
 
 std::vector<float> mtp_logits(const Engine& engine, int index, std::span<const std::int32_t> tokens,
                               std::span<const std::int32_t> positions, std::span<const float> hidden,
-                              Observer* observer) {
+                              Observer* observer, const ForwardInputs& inputs) {
   const std::int64_t rows = std::max<std::int64_t>(std::ssize(tokens) - 1 - index, 0);
   require(index >= 0 && index < std::ssize(engine.mtp_programs()), Errc::bad_argument,
           "prediction layer {}, but {} are loaded", index, engine.mtp_programs().size());
@@ -53,14 +70,20 @@ std::vector<float> mtp_logits(const Engine& engine, int index, std::span<const s
           "{} hidden values for {} tokens, expected {} each", hidden.size(), tokens.size(), engine.config().hidden);
   std::vector<float> logits;
   if (rows == 0) return logits;
-  const std::int64_t chunk = std::min(rows, engine.chunk()), width = engine.config().hidden;
+  // What else a call brings is not for these layers.
+  const ForwardInputs own = {.embeddings = inputs.embeddings, .padding = inputs.padding, .masks = inputs.masks};
+  CallInputs given(engine, own, 0, std::ssize(tokens));
+  const std::int64_t chunk = given.one_pass() ? rows : std::min(rows, engine.chunk()), width = engine.config().hidden;
   MtpLayer layer(engine, index, chunk, chunk);
   for (std::int64_t begin = 0; begin < rows; begin += chunk) {
     const std::int64_t count = std::min(chunk, rows - begin);
     std::copy_n(hidden.data() + begin * width, count * width, layer.hidden());
+    RunInputs run = given.of_rows(begin);
+    if (run.embeddings != nullptr) run.embeddings += (1 + index) * width;
+    require_keys(engine.config().mtp_layer, run, index, rows);
     const auto first = static_cast<std::size_t>(begin), size = static_cast<std::size_t>(count);
     const auto part = layer.forward(tokens.subspan(first + 1 + static_cast<std::size_t>(index), size),
-                                    positions.subspan(first, size), count, observer);
+                                    positions.subspan(first, size), count, observer, &run);
     logits.insert(logits.end(), part.begin(), part.end());
   }
   return logits;

@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "model/call_inputs.h"
 #include "model/engine.h"
 #include "runtime/batch.h"
 #include "runtime/kv_cache.h"
@@ -30,8 +31,10 @@ class MtpLayer {
 
   // One pass over the rows of hidden(), which follow those it has seen. Returns the logits of the last `logits_rows`
   // of them, (logits_rows, vocab), valid until the next pass. Throws what Program::run throws; clear() after that.
+  // `inputs`, which may be null, holds masks of these rows and embeddings in place of those of the tokens.
   std::span<const float> forward(std::span<const std::int32_t> tokens, std::span<const std::int32_t> positions,
-                                 std::int64_t logits_rows, Observer* observer = nullptr);
+                                 std::int64_t logits_rows, Observer* observer = nullptr,
+                                 const RunInputs* inputs = nullptr);
 
   // What left the layer in the last pass, before its final norm: (rows, hidden).
   const float* output() const noexcept { return reinterpret_cast<const float*>(workspace_.data(output_)); }
@@ -51,8 +54,13 @@ class MtpLayer {
 
 // A prediction layer over a whole sequence of T tokens whose hidden states, (T, hidden), are known. Computes T - 1 -
 // index rows and returns their logits, (rows, vocab). The observer may be null.
+//
+// `inputs` are those of the call that computed the hidden states, the first of its sequence. Row t takes embedding
+// t + 1 + index of those given (tokens are then ignored), and padding and masks hide from it what they hide from row t
+// in the main model's sliding layers. A row of padding, or one that takes a token of it, means nothing. Throws what
+// CallInputs throws, and Error(bad_argument) for a row that sees nothing but keys the layer lacks.
 std::vector<float> mtp_logits(const Engine& engine, int index, std::span<const std::int32_t> tokens,
                               std::span<const std::int32_t> positions, std::span<const float> hidden,
-                              Observer* observer);
+                              Observer* observer, const ForwardInputs& inputs = {});
 
 }  // namespace millrace

@@ -153,7 +153,7 @@ class Evaluation {
   void write() {
     add("tokens", Dtype::i32, {rows()}, std::as_bytes(std::span(tokens_)));
     add("positions", Dtype::i32, {rows()}, std::as_bytes(std::span(positions_)));
-    const std::vector<RecordedValue> traced = trace_.finish(tokens_, positions_);
+    const std::vector<RecordedValue> traced = trace_.finish(tokens_, positions_, flags_.inputs.inputs());
     for (const RecordedValue& value : traced) add(value.name, value.dtype, value.shape, value.data);
     const std::vector<std::uint8_t>& keep = flags_.inputs.padding_mask();
     const std::vector<std::int32_t> mask(keep.begin(), keep.end());
@@ -242,8 +242,7 @@ int eval(EvalFlags& flags) {
   if (perplexity && flags.prompt.given()) usage_error("--ppl", "takes no prompt");
   if (flags.inputs.has_embeddings() && flags.prompt.given()) usage_error("--embeds", "takes no prompt");
   if (!flags.out.empty()) check_output_file("--out", flags.out);
-  // Prediction layers know of no masks, and need the tokens.
-  if (asks_for_mtp(flags.trace) && flags.inputs.plain()) flags.engine.mtp_layers = max_mtp_layers;
+  if (asks_for_mtp(flags.trace)) flags.engine.mtp_layers = max_mtp_layers;
   const std::unique_ptr<Engine> engine = open_engine(flags.engine);
   if (perplexity) return print_perplexity(*engine, flags.perplexity, flags.engine.context);
   Evaluation evaluation(*engine, flags);

@@ -21,8 +21,6 @@ class InputFlags {
 
   bool has_embeddings() const noexcept { return !embeddings_file_.empty(); }
   std::int64_t padding() const noexcept { return pad_left_; }  // rows in front
-  // Whether rows are plain tokens, each seeing all before it.
-  bool plain() const noexcept { return !has_embeddings() && mask_file_.empty() && pad_left_ == 0; }
 
   // Reads the files. `tokens` are those of the prompt, padding included; -1 when embeddings bring the rows.
   // Throws Error naming the file and the tensor.

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "apps/common/dump.h"
+#include "model/call_inputs.h"
 #include "model/engine.h"
 #include "runtime/step_recorder.h"
 
@@ -16,14 +17,16 @@ namespace millrace {
 class EvalTrace {
  public:
   // `engine` must outlive it; `rows` is the length of the prompt. Throws Error(bad_argument) for a pattern that chooses
-  // nothing.
+  // nothing, or only what so short a prompt has no rows of.
   EvalTrace(const Engine& engine, const std::vector<std::string>& patterns, std::int64_t rows);
 
   // For the pass over the prompt.
   Observer& observer() noexcept { return *main_; }
 
   // After it: computes what is wanted of the prediction layers and returns everything, in the order of the model.
-  std::vector<RecordedValue> finish(std::span<const std::int32_t> tokens, std::span<const std::int32_t> positions);
+  // `inputs` are those of the pass.
+  std::vector<RecordedValue> finish(std::span<const std::int32_t> tokens, std::span<const std::int32_t> positions,
+                                    const ForwardInputs& inputs);
 
  private:
   const Engine& engine_;

@@ -293,6 +293,12 @@ speculating() {
   grep -aq '"layers\.' mtp.safetensors && complain "--trace mtp.* writes layers of the main model"
   run 0 eval --tokens 1,2 --out mtp.safetensors --trace all
   grep -aq '"mtp.layers.1"' mtp.safetensors && complain "a prediction without its token"
+  run 0 eval --tokens 1,2,3,4 --out given.safetensors --trace embed_tokens
+  for given in "--embeds given.safetensors" "--tokens 1,2,3,4 --pad-left 2"; do
+    run 0 eval $given --out mtp.safetensors --trace 'mtp.*'
+    grep -aq '"mtp.layers.2.logits"' mtp.safetensors || complain "--trace mtp.* lacks layers with $given"
+  done
+  refused 1 "at least 4 tokens, found 3" eval --tokens 1,2,3 --out mtp.safetensors --trace mtp.layers.2
 }
 
 closed_output() {
