@@ -166,6 +166,10 @@ TEST_P(BasicGolden, W8a8AmongBf16) {
   compare(*open(GetParam(), Numerics::w8a8_bf16), "w8a8-bf16", GetParam(), "w8a8-bf16", 5e-2);
 }
 
+TEST_P(BasicGolden, W8a8WithPowerOfTwoScales) {
+  compare(*open(GetParam(), Numerics::w8a8_ue8m0), "w8a8-ue8m0", GetParam(), "w8a8-ue8m0", 1e-4);
+}
+
 INSTANTIATE_TEST_SUITE_P(Families, BasicGolden, testing::Values("mimo-basic", "minimax-basic"), test_name);
 
 TEST(ModelGoldenVariants, OneVisibleKeyLess) {

@@ -15,7 +15,7 @@ from pathlib import Path
 
 WINDOW_ROWS = [0, 1, 7, 8, 9, 10, 25, 39]   # the edges of a window of 8 or 9 keys, the start, the middle and the end
 FULL_ROWS = [0, 1, 10, 39]                  # where every row sees all keys
-GOLDENS = ["f32", "bf16", "positions", "window8", "chunked", "w8a8", "w8a8-bf16"]
+GOLDENS = ["f32", "bf16", "positions", "window8", "chunked", "w8a8", "w8a8-bf16", "w8a8-ue8m0"]
 # What w8a8 goldens keep.
 QUANTIZED = re.compile(r"(mtp\.layers\.\d+\.)?logits$|norm$|layers\.\d+(\.mlp\.topk_ids|\.self_attn\.attn)?$")
 KEEP_MTP = {"mimo-basic", "mimo-fused-qkv", "mimo-sharded"}
