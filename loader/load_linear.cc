@@ -101,6 +101,14 @@ void read_scales(const StoredLinear& stored, const ByteSource& source, std::span
   }
 }
 
+// Whether the scales of an FP8 weight, which were read, say nothing.
+bool has_unit_scales(const StoredLinear& stored, const std::byte* scales) noexcept {
+  if (!stored.scale || stored.is_mxfp4()) return false;
+  const auto* values = reinterpret_cast<const float*>(scales);
+  const std::int64_t count = stored.grid.segments * stored.grid.rows_per_segment() * stored.grid.columns;
+  return std::all_of(values, values + count, [](float scale) { return scale == 1.0f; });
+}
+
 BlockScales block_scales(const StoredLinear& stored, const void* data) noexcept {
   return {.data = static_cast<const float*>(data),
           .columns = stored.grid.columns,
@@ -291,6 +299,7 @@ LoadedLinear load_linear(const StoredLinear& stored, const WeightOptions& option
   loaded.memory = Buffer(static_cast<std::size_t>(room.weights), stored.weight.entry->name.c_str());
   loaded.tensor = arrange_linear(stored, options, source, {loaded.memory.data(), loaded.memory.bytes()},
                                  {loaded.scales.data(), loaded.scales.bytes()});
+  loaded.unscaled = has_unit_scales(stored, loaded.scales.data());
   if (form_of(stored, options) != Form::as_stored) loaded.scales = Buffer();
   return loaded;
 }

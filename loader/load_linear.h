@@ -15,6 +15,7 @@ namespace millrace {
 struct LoadedLinear {
   Tensor tensor;          // views `memory` or the mapped file
   Buffer memory, scales;  // owned; empty where the file's bytes serve
+  bool unscaled = false;  // of an FP8 weight: every scale is 1
 };
 
 // Where a weight gets the data of tensors from.

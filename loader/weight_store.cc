@@ -159,6 +159,7 @@ Tensor WeightStore::load(std::string_view name, const StoredLinear& stored) {
   if (loaded.memory.bytes() > 0) keep(std::move(loaded.memory));
   if (loaded.scales.bytes() > 0) keep(std::move(loaded.scales));
   report(stored.bytes() + stored.scale_bytes());
+  if (loaded.unscaled && unscaled_++ == 0) first_unscaled_ = stored.weight.entry->name;
   return loaded.tensor;
 }
 
@@ -209,6 +210,14 @@ Tensor WeightStore::view(std::string_view name, const StoredTensor& stored) {
   Buffer memory(static_cast<std::size_t>(entry.bytes), entry.name.c_str());
   source().copy(stored, 0, {memory.data(), memory.bytes()});
   return Tensor(entry.dtype, entry.shape, keep(name, std::move(memory)));
+}
+
+std::vector<std::string> WeightStore::warnings() const {
+  if (unscaled_ == 0) return {};
+  return {
+      fmt::format("{}: every scale of {} FP8 weights, the first of them {}, is 1: they were cast to FP8 without "
+                  "scaling, which loses small values",
+                  checkpoint_->path(), unscaled_, first_unscaled_)};
 }
 
 const std::byte* WeightStore::keep(Buffer memory) {

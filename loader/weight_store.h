@@ -71,6 +71,9 @@ class WeightStore {
   // Tensors nobody asked for, as spelled in their file, by canonical name.
   std::vector<std::string> unused() const;
 
+  // What is odd about what was loaded, a sentence each.
+  std::vector<std::string> warnings() const;
+
   // Memory taken beside the mapped files.
   std::uint64_t owned_bytes() const noexcept { return owned_bytes_; }
 
@@ -106,6 +109,8 @@ class WeightStore {
   std::vector<TensorRange> planned_;  // what will be read, in that order
   std::unique_ptr<TensorStream> stream_;
   std::uint64_t done_bytes_ = 0, total_bytes_ = 0, owned_bytes_ = 0;
+  std::int64_t unscaled_ = 0;  // FP8 weights whose scales are all 1
+  std::string first_unscaled_;
 };
 
 }  // namespace millrace

@@ -272,5 +272,21 @@ TEST_F(WeightStoreTest, HeadersOnlyPlansWithoutReading) {
   }
 }
 
+TEST_F(WeightStoreTest, ScalesThatAreAllOneAreToldOnce) {
+  const std::vector<std::uint8_t> codes(160 * 8, 0x38);
+  tensors_.f8("model.a.weight", {160, 8}, codes).f32("model.a.weight_scale_inv", {2, 1}, {1.0f, 1.0f});
+  tensors_.f8("model.b.weight", {160, 8}, codes).f32("model.b.weight_scale_inv", {2, 1}, {1.0f, 0.5f});
+  tensors_.f8("model.c.weight", {160, 8}, codes).f32("model.c.weight_scale_inv", {2, 1}, {1.0f, 1.0f});
+  for (WeightFormat format : {WeightFormat::fp8, WeightFormat::bf16}) {
+    WeightStore& store = open({.format = format});
+    store.linear("b.weight", 160, 8);
+    EXPECT_THAT(store.warnings(), testing::IsEmpty());
+    store.linear("a.weight", 160, 8);
+    store.linear("c.weight", 160, 8);
+    EXPECT_THAT(store.warnings(),
+                ElementsAre(HasSubstr("every scale of 2 FP8 weights, the first of them model.a.weight, is 1")));
+  }
+}
+
 }  // namespace
 }  // namespace millrace
