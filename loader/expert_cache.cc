@@ -37,10 +37,9 @@ std::uint64_t tag_of(int slot, std::size_t piece) {
 
 }  // namespace
 
-ExpertCache::ExpertCache(std::vector<std::vector<StoredExpert>> layers, const WeightOptions& weights,
-                         const ExpertCacheOptions& options)
-    : shards_(files_of(layers), options.copies),
-      images_(std::move(layers), weights),
+ExpertCache::ExpertCache(const ExpertImages& images, const ExpertCacheOptions& options)
+    : shards_(files_of(images.layers()), options.copies),
+      images_(images),
       offsets_(expert_offsets(images_.experts())),
       policy_(images_.experts()),
       read_ahead_(options.read_ahead > 0 ? options.read_ahead : read_ahead_for(images_.slot_bytes())) {

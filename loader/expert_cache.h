@@ -42,11 +42,9 @@ class ExpertCache final : public ExpertSource, private DiskReader::Client {
   // As many experts as are held at a time, and some to read meanwhile.
   static constexpr std::uint64_t least_slots = ExpertMlp::max_leases + 2;
 
-  // `layers` as find_experts() gives them; their checkpoint must outlive this. Throws Error(out_of_memory), telling how
-  // much is needed at least, for a budget of fewer than least_slots experts, and what ExpertShards and make_disk_reader
-  // throw.
-  ExpertCache(std::vector<std::vector<StoredExpert>> layers, const WeightOptions& weights,
-              const ExpertCacheOptions& options);
+  // `images` must outlive this. Throws Error(out_of_memory), telling how much is needed at least, for a budget of fewer
+  // than least_slots experts, and what ExpertShards and make_disk_reader throw.
+  ExpertCache(const ExpertImages& images, const ExpertCacheOptions& options);
   ~ExpertCache() override;
 
   std::uint64_t expert_bytes(int layer) const override { return images_.expert_bytes(layer); }
@@ -88,7 +86,7 @@ class ExpertCache final : public ExpertSource, private DiskReader::Client {
   void arrange_arrived() noexcept;
 
   ExpertShards shards_;
-  const ExpertImages images_;
+  const ExpertImages& images_;
   const std::vector<std::size_t> offsets_;
   FrequencyPolicy policy_;
   int read_ahead_;

@@ -16,10 +16,6 @@ namespace {
 // Ranges that are no farther apart are read together: a second read would cost more than the bytes between.
 constexpr std::uint64_t most_gap = 64 << 10;
 
-std::uint64_t round_up(std::uint64_t bytes, std::uint64_t unit) {
-  return (bytes + unit - 1) / unit * unit;
-}
-
 // What was read into a slot.
 class SlotBytes final : public ByteSource {
  public:

@@ -31,6 +31,7 @@ class ExpertImages {
   std::size_t slot_bytes() const noexcept { return slot_bytes_; }              // that hold any expert; whole blocks
   std::size_t most_pieces() const noexcept { return most_pieces_; }            // of an expert
   std::span<const std::int32_t> experts() const noexcept { return experts_; }  // of each layer
+  const std::vector<std::vector<StoredExpert>>& layers() const noexcept { return layers_; }
   std::span<const FilePiece> pieces(int layer, int expert) const noexcept;
 
   // Of the first expert of `layer`, as kernels read it.

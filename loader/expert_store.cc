@@ -1,13 +1,17 @@
 #include "loader/expert_store.h"
 
+#include <atomic>
 #include <utility>
 
-#include "loader/expert_image.h"
 #include "loader/load_linear.h"
+#include "loader/tensor_stream.h"
 #include "runtime/error.h"
+#include "runtime/parallel.h"
 
 namespace millrace {
 namespace {
+
+constexpr std::int64_t most_streams = 8;  // that read at a time
 
 std::uint64_t file_bytes_of(const StoredExpert& expert) {
   std::uint64_t bytes = 0;
@@ -18,12 +22,11 @@ std::uint64_t file_bytes_of(const StoredExpert& expert) {
 }  // namespace
 
 ExpertStore::ExpertStore(WeightStore& store, const std::vector<ExpertLayer>& layers)
-    : options_(store.options()), layers_(find_experts(store, layers)) {
+    : options_(store.options()), images_(find_experts(store, layers), options_) {
   WeightOptions resident = options_;
   resident.resident = true;
   options_.resident = false;
-  slot_bytes_ = ExpertImages(layers_, options_).slot_bytes();
-  for (const auto& layer : layers_) {
+  for (const auto& layer : this->layers()) {
     loaded_.emplace_back(layer.size());
     for (const StoredExpert& expert : layer) {
       file_bytes_ += file_bytes_of(expert);
@@ -37,18 +40,19 @@ ExpertStore::ExpertStore(WeightStore& store, const std::vector<ExpertLayer>& lay
 
 std::int64_t ExpertStore::count() const noexcept {
   std::int64_t count = 0;
-  for (const auto& layer : layers_) count += std::ssize(layer);
+  for (const auto& layer : layers()) count += std::ssize(layer);
   return count;
 }
 
-const ExpertStore::Loaded& ExpertStore::load(int layer, int expert) {
+const ExpertStore::Loaded& ExpertStore::load(int layer, int expert, const WeightOptions& options,
+                                             const ByteSource& source) {
   const auto place = static_cast<std::size_t>(layer), index = static_cast<std::size_t>(expert);
-  const StoredExpert& stored = layers_[place][index];
+  const StoredExpert& of_files = stored(layer, expert);
   Loaded& loaded = loaded_[place][index];
   if (loaded.resident) return loaded;
-  LoadedLinear gate = load_linear(stored.gate, options_);
-  LoadedLinear up = load_linear(stored.up, options_);
-  loaded.down = load_linear(stored.down, options_);
+  LoadedLinear gate = load_linear(of_files.gate, options, source);
+  LoadedLinear up = load_linear(of_files.up, options, source);
+  loaded.down = load_linear(of_files.down, options, source);
   loaded.gate = std::move(gate);
   loaded.up = std::move(up);
   loaded.resident = true;
@@ -56,7 +60,7 @@ const ExpertStore::Loaded& ExpertStore::load(int layer, int expert) {
 }
 
 std::uint64_t ExpertStore::expert_bytes(int layer) const {
-  return memory_bytes(layers_.at(static_cast<std::size_t>(layer)).at(0), options_);
+  return memory_bytes(layers().at(static_cast<std::size_t>(layer)).at(0), options_);
 }
 
 void ExpertStore::demand(const ExpertDemand& demand) {
@@ -69,26 +73,60 @@ std::optional<ExpertLease> ExpertStore::try_acquire(int layer, int expert) {
 
 ExpertLease ExpertStore::acquire(int layer, int expert) {
   if (cache_) return cache_->acquire(layer, expert);
-  require(layer >= 0 && layer < std::ssize(layers_) && expert >= 0 &&
-              expert < std::ssize(layers_[static_cast<std::size_t>(layer)]),
+  require(layer >= 0 && layer < std::ssize(layers()) && expert >= 0 &&
+              expert < std::ssize(layers()[static_cast<std::size_t>(layer)]),
           Errc::bad_argument, "layer {} has no expert {}", layer, expert);
-  const Loaded& loaded = load(layer, expert);
+  const Loaded& loaded = load(layer, expert, options_, mapped_bytes());
   return ExpertLease(*this, layer, expert, {loaded.gate.tensor, loaded.up.tensor, loaded.down.tensor});
+}
+
+// Experts [begin, end), counted through all layers, each read while others are converted.
+void ExpertStore::load_range(std::int64_t begin, std::int64_t end,
+                             const std::function<void(const StoredExpert&)>& loaded) {
+  std::vector<std::pair<int, int>> range;
+  std::vector<TensorRange> order;
+  std::int64_t count = 0;
+  for (int layer = 0; layer < std::ssize(layers()); ++layer)
+    for (int expert = 0; expert < std::ssize(layers()[static_cast<std::size_t>(layer)]); ++expert, ++count) {
+      if (count < begin || count >= end) continue;
+      range.emplace_back(layer, expert);
+      for (const StoredLinear* part : stored(layer, expert).parts()) {
+        const std::vector<TensorRange> of_part = ranges_of(*part);
+        order.insert(order.end(), of_part.begin(), of_part.end());
+      }
+    }
+  TensorStream stream(std::move(order), nullptr);
+  WeightOptions options = options_;
+  options.parallel = nullptr;
+  for (const auto& [layer, expert] : range) {
+    load(layer, expert, options, stream);
+    stream.drop_views();
+    loaded(stored(layer, expert));
+  }
 }
 
 void ExpertStore::preload(const Progress& progress) {
   options_.resident = true;
-  std::uint64_t done = 0;
-  for (int layer = 0; layer < std::ssize(layers_); ++layer)
-    for (int expert = 0; expert < std::ssize(layers_[static_cast<std::size_t>(layer)]); ++expert) {
-      load(layer, expert);
-      done += file_bytes_of(layers_[static_cast<std::size_t>(layer)][static_cast<std::size_t>(expert)]);
-      if (progress) progress(done, file_bytes_);
-    }
+  std::atomic<std::uint64_t> done = 0;
+  std::uint64_t reported = 0;
+  const auto load_run = [&](std::int64_t begin, std::int64_t end, int worker) {
+    load_range(begin, end, [&](const StoredExpert& expert) {
+      const std::uint64_t bytes = file_bytes_of(expert), so_far = done.fetch_add(bytes) + bytes;
+      if (worker > 0 || !progress) return;
+      reported = so_far;
+      progress(so_far, file_bytes_);
+    });
+  };
+  // Each thread has a stream of its own, and so all of them take part in making the pages of memory.
+  if (options_.parallel != nullptr)
+    options_.parallel->for_range(count(), (count() + most_streams - 1) / most_streams, load_run);
+  else
+    load_run(0, count(), 0);
+  if (progress && reported < file_bytes_) progress(file_bytes_, file_bytes_);
 }
 
 void ExpertStore::stream(const ExpertCacheOptions& options) {
-  cache_ = std::make_unique<ExpertCache>(layers_, options_, options);
+  cache_ = std::make_unique<ExpertCache>(images_, options);
 }
 
 }  // namespace millrace

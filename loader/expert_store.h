@@ -3,11 +3,13 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
 
 #include "loader/expert_cache.h"
+#include "loader/expert_image.h"
 #include "loader/stored_expert.h"
 #include "loader/weight_store.h"
 
@@ -26,7 +28,8 @@ class ExpertStore final : public ExpertSource {
   std::optional<ExpertLease> try_acquire(int layer, int expert) override;
   ExpertLease acquire(int layer, int expert) override;
 
-  // Copies or converts all experts into memory now, which takes resident_bytes(). Computing thread only.
+  // Copies or converts all experts into memory now, reading around the page cache; takes resident_bytes(). Computing
+  // thread only.
   void preload(const Progress& progress);
 
   // Leaves all experts in the mapped files, FP8 as it is: the system reads their pages when they are touched.
@@ -48,7 +51,7 @@ class ExpertStore final : public ExpertSource {
   std::uint64_t resident_bytes() const noexcept { return resident_bytes_; }
   std::int64_t count() const noexcept;
   // What one takes in the cache.
-  std::uint64_t slot_bytes() const noexcept { return slot_bytes_; }
+  std::uint64_t slot_bytes() const noexcept { return images_.slot_bytes(); }
 
  private:
   struct Loaded {
@@ -56,14 +59,19 @@ class ExpertStore final : public ExpertSource {
     bool resident = false;
   };
 
-  const Loaded& load(int layer, int expert);
+  const std::vector<std::vector<StoredExpert>>& layers() const noexcept { return images_.layers(); }
+  const StoredExpert& stored(int layer, int expert) const noexcept {
+    return layers()[static_cast<std::size_t>(layer)][static_cast<std::size_t>(expert)];
+  }
+  const Loaded& load(int layer, int expert, const WeightOptions& options, const ByteSource& source);
+  void load_range(std::int64_t begin, std::int64_t end, const std::function<void(const StoredExpert&)>& loaded);
 
   WeightOptions options_;
-  std::vector<std::vector<StoredExpert>> layers_;  // by layer number; empty for dense layers
+  const ExpertImages images_;  // layers by their numbers; those of dense layers are empty
   std::vector<std::vector<Loaded>> loaded_;
   std::unique_ptr<ExpertCache> cache_;
   bool mapped_ = false;
-  std::uint64_t file_bytes_ = 0, owned_bytes_ = 0, resident_bytes_ = 0, slot_bytes_ = 0;
+  std::uint64_t file_bytes_ = 0, owned_bytes_ = 0, resident_bytes_ = 0;
 };
 
 }  // namespace millrace

@@ -18,10 +18,11 @@
 namespace millrace {
 namespace {
 
-constexpr std::size_t slots = 4, slot_bytes = TensorStream::buffer_bytes / slots;
+constexpr std::size_t most_piece = TensorStream::buffer_bytes / 4;
+constexpr std::size_t most_reads = 64;  // under way: tensors may be small, and then many of them keep a disk busy
 
-// Copies below this are one thread's.
-constexpr std::size_t shared_copy = std::size_t{1} << 20;
+// Each thread copies whole large pages: two that first touch the same one would both have it zeroed.
+constexpr std::size_t copy_grain = std::size_t{2} << 20;
 
 }  // namespace
 
@@ -30,7 +31,7 @@ class TensorStream::Worker final : private DiskReader::Client {
   Worker(std::vector<TensorRange> order, const Parallel* parallel)
       : order_(std::move(order)), parallel_(parallel), memory_(buffer_bytes, "reading ahead") {
     std::erase_if(order_, [](const TensorRange& range) { return range.count == 0; });
-    reader_ = make_disk_reader(DiskIo::automatic, slots, *this);
+    reader_ = make_disk_reader(DiskIo::automatic, most_reads, *this);
     read_ahead();
   }
 
@@ -39,9 +40,10 @@ class TensorStream::Worker final : private DiskReader::Client {
     if (!is_next(tensor, begin, target.size())) return mapped_bytes().copy(tensor, begin, target);
     for (const std::size_t range = taking_.range; taking_.range == range;) {
       const Piece piece = piece_at(taking_);
-      const std::size_t slot = taking_.count % slots;
-      wait(slot, tensor);
-      copy_bytes(memory_.data() + slot * slot_bytes + piece.skipped, target.data() + taking_.at, piece.bytes);
+      const std::size_t read = taking_.count % most_reads;
+      wait(read, tensor);
+      copy_bytes(memory_.data() + reads_[read].begin % buffer_bytes + piece.skipped, target.data() + taking_.at,
+                 piece.bytes);
       advance(taking_);
       read_ahead();
     }
@@ -56,7 +58,9 @@ class TensorStream::Worker final : private DiskReader::Client {
   void drop_views() noexcept { views_.clear(); }
 
  private:
-  struct Slot {
+  // A read that has been begun and not yet taken.
+  struct Read {
+    std::uint64_t begin = 0, end = 0;  // of its memory, counted on through all rounds of the buffer
     bool done = false;
     int error = 0;
   };
@@ -66,10 +70,13 @@ class TensorStream::Worker final : private DiskReader::Client {
     std::uint64_t at = 0;     // bytes of the range before it
     std::uint64_t count = 0;  // pieces before it
   };
-  // A part of a range as it lies in a slot, behind what had to be read before it.
+  // A part of a range as it lies in the buffer, behind what had to be read before it.
   struct Piece {
-    std::uint64_t offset;  // of the slot's first byte in the file
+    std::uint64_t offset;  // of the first byte read
     std::size_t skipped, bytes;
+
+    std::size_t least() const noexcept { return skipped + bytes; }
+    std::size_t room() const noexcept { return round_up(least(), DiskFile::block); }
   };
 
   bool is_next(const StoredTensor& tensor, std::uint64_t begin, std::uint64_t count) const noexcept {
@@ -82,7 +89,7 @@ class TensorStream::Worker final : private DiskReader::Client {
     const TensorRange& range = order_[cursor.range];
     const std::uint64_t begin = range.tensor.entry->offset + range.begin + cursor.at;
     const auto skipped = static_cast<std::size_t>(begin % DiskFile::block);
-    const auto bytes = static_cast<std::size_t>(std::min<std::uint64_t>(slot_bytes - skipped, range.count - cursor.at));
+    const auto bytes = static_cast<std::size_t>(std::min<std::uint64_t>(most_piece - skipped, range.count - cursor.at));
     return {.offset = begin - skipped, .skipped = skipped, .bytes = bytes};
   }
 
@@ -100,32 +107,43 @@ class TensorStream::Worker final : private DiskReader::Client {
     return *file;
   }
 
+  // Where the next read of so many bytes lies, in one run, behind those before it.
+  std::uint64_t place_of(std::size_t bytes) const noexcept {
+    const std::uint64_t before = reading_.count == taking_.count ? 0 : reads_[(reading_.count - 1) % most_reads].end;
+    return before % buffer_bytes + bytes > buffer_bytes ? round_up(before, buffer_bytes) : before;
+  }
+
   void read_ahead() {
-    for (; reading_.range < order_.size() && reading_.count < taking_.count + slots; advance(reading_)) {
+    for (; reading_.range < order_.size() && reading_.count < taking_.count + most_reads; advance(reading_)) {
       const Piece piece = piece_at(reading_);
-      const std::size_t slot = reading_.count % slots, least = piece.skipped + piece.bytes;
-      state_[slot] = {};
+      const std::uint64_t begin = place_of(piece.room());
+      if (reading_.count > taking_.count &&
+          begin + piece.room() > reads_[taking_.count % most_reads].begin + buffer_bytes)
+        return;
+      const std::size_t read = reading_.count % most_reads;
+      reads_[read] = {.begin = begin, .end = begin + piece.room()};
       reader_->start({.file = &file_of(order_[reading_.range]),
                       .offset = piece.offset,
-                      .bytes = (least + DiskFile::block - 1) / DiskFile::block * DiskFile::block,
-                      .least = least,
-                      .target = memory_.data() + slot * slot_bytes,
-                      .tag = slot});
+                      .bytes = piece.room(),
+                      .least = piece.least(),
+                      .target = memory_.data() + begin % buffer_bytes,
+                      .tag = read});
     }
   }
 
   void read_done(const DiskRead& read, int error) noexcept override {
     {
       const std::lock_guard lock(mutex_);
-      state_[read.tag] = {.done = true, .error = error};
+      reads_[read.tag].done = true;
+      reads_[read.tag].error = error;
     }
     arrived_.notify_one();
   }
 
-  void wait(std::size_t slot, const StoredTensor& tensor) {
+  void wait(std::size_t read, const StoredTensor& tensor) {
     std::unique_lock lock(mutex_);
-    arrived_.wait(lock, [&] { return state_[slot].done; });
-    const int error = state_[slot].error;
+    arrived_.wait(lock, [&] { return reads_[read].done; });
+    const int error = reads_[read].error;
     if (error == 0) return;
     fail(Errc::io, "{}: cannot be read: {} (tensor {})", tensor.file->path(),
          error == DiskReader::file_ended ? "the file ends within it" : std::generic_category().message(error),
@@ -133,12 +151,13 @@ class TensorStream::Worker final : private DiskReader::Client {
   }
 
   void copy_bytes(const std::byte* source, std::byte* target, std::size_t bytes) const {
-    if (parallel_ == nullptr || bytes < shared_copy)
+    if (parallel_ == nullptr || bytes < 2 * copy_grain)
       std::memcpy(target, source, bytes);
     else
-      parallel_->for_range(static_cast<std::int64_t>(bytes), 1 << 18, [&](std::int64_t begin, std::int64_t end, int) {
-        std::memcpy(target + begin, source + begin, static_cast<std::size_t>(end - begin));
-      });
+      parallel_->for_range(static_cast<std::int64_t>(bytes), copy_grain,
+                           [&](std::int64_t begin, std::int64_t end, int) {
+                             std::memcpy(target + begin, source + begin, static_cast<std::size_t>(end - begin));
+                           });
   }
 
   std::vector<TensorRange> order_;
@@ -148,7 +167,7 @@ class TensorStream::Worker final : private DiskReader::Client {
   Cursor reading_, taking_;
   std::mutex mutex_;
   std::condition_variable arrived_;
-  std::array<Slot, slots> state_;
+  std::array<Read, most_reads> reads_;
   std::deque<Buffer> views_;
   std::unique_ptr<DiskReader> reader_;  // last, for its threads use the others
 };

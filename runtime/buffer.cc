@@ -13,10 +13,6 @@ namespace {
 
 constexpr std::size_t huge_page = std::size_t{2} << 20, small_page = 4096;
 
-std::size_t round_up(std::size_t bytes, std::size_t unit) {
-  return (bytes + unit - 1) / unit * unit;
-}
-
 // Fresh pages on a 2 MiB boundary: the kernel zeroes each when it is first touched. Null if it refuses.
 std::byte* map_pages(std::size_t bytes) {
   const std::size_t spare = bytes + huge_page;

@@ -7,6 +7,10 @@
 
 namespace millrace {
 
+constexpr std::size_t round_up(std::size_t bytes, std::size_t unit) noexcept {
+  return (bytes + unit - 1) / unit * unit;
+}
+
 class Buffer {
  public:
   static constexpr std::size_t alignment = 64;

@@ -119,11 +119,11 @@ class ExpertCacheTest : public testing::Test {
   void open(ExpertCacheOptions options = {}, Numerics numerics = Numerics::fast) {
     checkpoint_.emplace(Checkpoint::open(folder_.path()));
     WeightStore store(*checkpoint_, {.numerics = numerics});
-    auto found = find_experts(store, layers);
-    const ExpertImages images(found, store.options());
+    cache_.reset();
+    images_.emplace(find_experts(store, layers), store.options());
     if (options.read_ahead == 0) options.read_ahead = read_ahead;
-    if (options.bytes == 0) options.bytes = images.slot_bytes() * (ExpertMlp::max_leases + read_ahead);
-    cache_.emplace(std::move(found), store.options(), options);
+    if (options.bytes == 0) options.bytes = images_->slot_bytes() * (ExpertMlp::max_leases + read_ahead);
+    cache_.emplace(*images_, options);
   }
   ExpertCacheOptions with_faults() {
     ExpertCacheOptions options;
@@ -152,6 +152,7 @@ class ExpertCacheTest : public testing::Test {
 
   test::TempFolder folder_;
   std::optional<Checkpoint> checkpoint_;
+  std::optional<ExpertImages> images_;
   std::optional<ExpertCache> cache_;
   test::FaultyReader::Faults faults_;
 };

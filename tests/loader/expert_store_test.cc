@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "runtime/float8.h"
+#include "runtime/parallel.h"
 #include "tests/support/errors.h"
 #include "tests/support/random.h"
 #include "tests/support/temp_folder.h"
@@ -190,16 +191,29 @@ TEST_F(ExpertStoreTest, MergedFp8) {
 }
 
 TEST_F(ExpertStoreTest, PreloadsEverything) {
-  ExpertStore source(open(single_experts()), layers);
-  std::uint64_t last = 0;
-  source.preload([&](std::uint64_t done, std::uint64_t total) {
-    EXPECT_GT(done, last);
-    EXPECT_EQ(total, source.file_bytes());
-    last = done;
-  });
-  EXPECT_EQ(last, source.file_bytes());
-  std::filesystem::resize_file(folder_.path() / "model.safetensors", 10);
-  for (int expert = 0; expert < experts; ++expert) source.acquire(2, expert);
+  const Parallel parallel(2);
+  for (const Parallel* threads : {static_cast<const Parallel*>(nullptr), &parallel}) {
+    ExpertStore source(open(single_experts(), {.parallel = threads}), layers);
+    std::uint64_t last = 0;
+    source.preload([&](std::uint64_t done, std::uint64_t total) {
+      EXPECT_GT(done, last);
+      EXPECT_EQ(total, source.file_bytes());
+      last = done;
+    });
+    EXPECT_EQ(last, source.file_bytes());
+    std::filesystem::resize_file(folder_.path() / "model.safetensors", 10);
+    for (int expert = 0; expert < experts; ++expert) source.acquire(2, expert);
+  }
+}
+
+TEST_F(ExpertStoreTest, AFileThatShrankIsAnErrorOfPreloading) {
+  const Parallel parallel(2);
+  ExpertStore source(open(single_experts(), {.parallel = &parallel}), layers);
+  const std::filesystem::path path = folder_.path() / "model.safetensors";
+  std::filesystem::resize_file(path, std::filesystem::file_size(path) / 2);
+  EXPECT_THAT(
+      test::error_of(Errc::io, [&] { source.preload({}); }),
+      testing::AllOf(HasSubstr("model.safetensors"), HasSubstr("the file ends within it"), HasSubstr("mlp.experts.")));
 }
 
 TEST_F(ExpertStoreTest, ChecksHeadersWhenConstructedAndDataAtFirstUse) {

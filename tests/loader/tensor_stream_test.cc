@@ -87,6 +87,23 @@ TEST_F(TensorStreamTest, PartsOfTensorsAndNothingAtAll) {
   for (std::size_t i = 0; i < ranges.size(); ++i) expect_copied(stream, ranges[i], 2 + i / 3);
 }
 
+// More reads than may be under way, of sizes that come round the buffer at ever other places.
+TEST_F(TensorStreamTest, ManyPartsOfAllSizes) {
+  test::Random random(2);
+  std::vector<TensorRange> ranges;
+  std::vector<std::size_t> of;
+  for (int i = 0; i < 400; ++i) {
+    const std::size_t index = i % 3 == 0 ? 2 + static_cast<std::size_t>(random.below(3)) : contents_.size() - 1;
+    const auto size = static_cast<std::int64_t>(contents_[index].size());
+    const std::int64_t begin = random.below(size), most = i % 16 == 0 ? size : std::int64_t{1} << (i % 20);
+    ranges.push_back({tensors_[index], static_cast<std::uint64_t>(begin),
+                      static_cast<std::uint64_t>(1 + random.below(std::min(most, size - begin)))});
+    of.push_back(index);
+  }
+  const TensorStream stream(ranges, nullptr);
+  for (std::size_t i = 0; i < ranges.size(); ++i) expect_copied(stream, ranges[i], of[i]);
+}
+
 TEST_F(TensorStreamTest, AnotherOrderIsServedToo) {
   const TensorStream stream(all(), nullptr);
   for (std::size_t i = tensors_.size(); i-- > 0;) expect_copied(stream, whole(i), i);
