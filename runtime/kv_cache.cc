@@ -23,14 +23,8 @@ std::size_t block_bytes(const LayerKvShape& shape, Dtype dtype, std::int64_t row
   return static_cast<std::size_t>(rows * shape.row_elements() * size_of(dtype));
 }
 
-std::shared_ptr<Buffer> new_block(const LayerKvShape& shape, Dtype dtype, std::int64_t rows) {
-  return std::make_shared<Buffer>(block_bytes(shape, dtype, rows), "KV cache");
-}
-
-std::shared_ptr<Buffer> copy_of(const Buffer& block) {
-  auto copy = std::make_shared<Buffer>(block.bytes(), "KV cache");
-  std::memcpy(copy->data(), block.data(), block.bytes());
-  return copy;
+std::size_t aligned(std::size_t bytes) {
+  return (bytes + Buffer::alignment - 1) / Buffer::alignment * Buffer::alignment;
 }
 
 // Calls copy(cached, given, bytes) for the keys and the values of each head of a run. The given rows are (kv_heads,
@@ -78,6 +72,27 @@ KvRun run_of_block(const LayerKvShape& shape, Dtype dtype, std::int64_t block_ro
           .value_head_stride = block_rows * shape.v_dim};
 }
 
+// Blocks cut out of one buffer.
+class KvCache::Blocks {
+ public:
+  explicit Blocks(std::size_t bytes) : memory_(std::make_shared<Buffer>(bytes, "KV cache")) {}
+
+  std::shared_ptr<Block> take(std::size_t bytes) {
+    std::byte* data = memory_->data() + used_;
+    used_ += aligned(bytes);
+    return std::make_shared<Block>(Block{memory_, data});
+  }
+  std::shared_ptr<Block> copy_of(const Block& block, std::size_t bytes) {
+    auto copy = take(bytes);
+    std::memcpy(copy->data, block.data, bytes);
+    return copy;
+  }
+
+ private:
+  std::shared_ptr<Buffer> memory_;
+  std::size_t used_ = 0;
+};
+
 KvCache::KvCache(std::span<const LayerKvShape> layers, Dtype dtype, std::int64_t capacity)
     : dtype_(dtype), capacity_(capacity) {
   require(dtype == Dtype::bf16 || dtype == Dtype::f32, Errc::bad_argument, "a KV cache of {}, expected BF16 or F32",
@@ -87,15 +102,30 @@ KvCache::KvCache(std::span<const LayerKvShape> layers, Dtype dtype, std::int64_t
     Layer& layer = layers_.emplace_back();
     layer.shape = shape;
     layer.block_rows = shape.window > 0 ? rows_of_ring(shape, capacity) : page_rows;
-    if (shape.window > 0) layer.blocks.push_back(new_block(shape, dtype, layer.block_rows));
   }
+  Blocks rings(ring_bytes());
+  for (Layer& layer : layers_)
+    if (layer.shape.window > 0) layer.blocks.push_back(rings.take(block_bytes(layer)));
 }
 
 KvCache KvCache::fork() const {
   KvCache copy(*this);
+  Blocks rings(ring_bytes());
   for (Layer& layer : copy.layers_)
-    if (layer.shape.window > 0) layer.blocks[0] = copy_of(*layer.blocks[0]);
+    if (layer.shape.window > 0) layer.blocks[0] = rings.copy_of(*layer.blocks[0], block_bytes(layer));
   return copy;
+}
+
+std::size_t KvCache::block_bytes(const Layer& layer) const noexcept {
+  return millrace::block_bytes(layer.shape, dtype_, layer.block_rows);
+}
+
+// Of all rings, side by side.
+std::size_t KvCache::ring_bytes() const noexcept {
+  std::size_t sum = 0;
+  for (const Layer& layer : layers_)
+    if (layer.shape.window > 0) sum += aligned(block_bytes(layer));
+  return sum;
 }
 
 bool KvCache::has_rings() const noexcept {
@@ -104,8 +134,7 @@ bool KvCache::has_rings() const noexcept {
 
 std::size_t KvCache::bytes() const noexcept {
   std::size_t sum = 0;
-  for (const Layer& layer : layers_)
-    for (const auto& block : layer.blocks) sum += block->bytes();
+  for (const Layer& layer : layers_) sum += layer.blocks.size() * block_bytes(layer);
   return sum;
 }
 
@@ -113,7 +142,7 @@ std::size_t KvCache::bytes_for(std::span<const LayerKvShape> layers, Dtype dtype
   std::size_t sum = 0;
   for (const LayerKvShape& shape : layers) {
     const std::int64_t pages = (rows + page_rows - 1) / page_rows;
-    sum += block_bytes(shape, dtype, shape.window > 0 ? rows_of_ring(shape, rows) : pages * page_rows);
+    sum += millrace::block_bytes(shape, dtype, shape.window > 0 ? rows_of_ring(shape, rows) : pages * page_rows);
   }
   return sum;
 }
@@ -122,12 +151,23 @@ void KvCache::reserve(std::int64_t rows) {
   require(rows <= capacity_, Errc::bad_argument, "a sequence of {} tokens, the context holds {}", rows, capacity_);
   const auto pages = static_cast<std::size_t>((rows + page_rows - 1) / page_rows);
   const auto first_written = static_cast<std::size_t>(length_ / page_rows);
-  for (Layer& layer : layers_) {
-    if (layer.shape.window > 0) continue;
-    for (std::size_t page = first_written; page < std::min(pages, layer.blocks.size()); ++page)
-      if (layer.blocks[page].use_count() > 1) layer.blocks[page] = copy_of(*layer.blocks[page]);
-    while (layer.blocks.size() < pages) layer.blocks.push_back(new_block(layer.shape, dtype_, page_rows));
-  }
+  const auto lacks = [](const Layer& layer, std::size_t page) {
+    return page >= layer.blocks.size() || layer.blocks[page].use_count() > 1;
+  };
+  std::size_t missing = 0;
+  for (const Layer& layer : layers_)
+    for (std::size_t page = first_written; layer.shape.window == 0 && page < pages; ++page)
+      if (lacks(layer, page)) missing += aligned(block_bytes(layer));
+  if (missing == 0) return;
+  Blocks fresh(missing);
+  for (Layer& layer : layers_)
+    for (std::size_t page = first_written; layer.shape.window == 0 && page < pages; ++page) {
+      if (!lacks(layer, page)) continue;
+      if (page < layer.blocks.size())
+        layer.blocks[page] = fresh.copy_of(*layer.blocks[page], block_bytes(layer));
+      else
+        layer.blocks.push_back(fresh.take(block_bytes(layer)));
+    }
 }
 
 void KvCache::write(int index, std::int64_t first_row, std::int64_t rows, const float* keys,
@@ -139,9 +179,9 @@ void KvCache::write(int index, std::int64_t first_row, std::int64_t rows, const 
   for (std::int64_t row = ring ? std::max(first_row, end - layer.block_rows) : first_row; row < end;) {
     const std::int64_t at = row % layer.block_rows;
     const std::int64_t count = std::min(end - row, layer.block_rows - at);
-    Buffer& block = *layer.blocks[ring ? 0 : static_cast<std::size_t>(row / layer.block_rows)];
+    const Block& block = *layer.blocks[ring ? 0 : static_cast<std::size_t>(row / layer.block_rows)];
     store_kv_rows(shape, dtype_, layer.block_rows, at, count, keys + (row - first_row) * shape.kv_heads * shape.qk_dim,
-                  values + (row - first_row) * shape.kv_heads * shape.v_dim, block.data());
+                  values + (row - first_row) * shape.kv_heads * shape.v_dim, block.data);
     row += count;
   }
   if (ring) layer.ring_end = std::max(layer.ring_end, end);
@@ -203,8 +243,8 @@ KvRun KvCache::run_at(int index, std::int64_t row, std::int64_t end) const noexc
   const Layer& layer = layers_[static_cast<std::size_t>(index)];
   const bool ring = layer.shape.window > 0;
   const std::int64_t at = row % layer.block_rows;
-  const Buffer& block = *layer.blocks[ring ? 0 : static_cast<std::size_t>(row / layer.block_rows)];
-  return run_of_block(layer.shape, dtype_, layer.block_rows, block.data(), row - at, row,
+  const Block& block = *layer.blocks[ring ? 0 : static_cast<std::size_t>(row / layer.block_rows)];
+  return run_of_block(layer.shape, dtype_, layer.block_rows, block.data, row - at, row,
                       std::min(end, row - at + layer.block_rows));
 }
 

@@ -1,5 +1,6 @@
 // KvCache: keys and values of one sequence, layer by layer. Full layers grow in pages; sliding-window layers are rings
-// of the window's size and some slack. Keys are stored after the rotary embedding, values after the value scale.
+// of the window's size and some slack. Keys are stored after the rotary embedding, values after the value scale. The
+// pages of all layers that are taken at a time are pieces of one buffer, so that they lie on huge pages together.
 // Owned by one session; used by one thread at a time. Forks share pages: a cache and its forks belong to one thread.
 #pragma once
 
@@ -93,14 +94,22 @@ class KvCache {
 
  private:
   // A block holds `rows` rows: keys (kv_heads, rows, qk_dim), then values (kv_heads, rows, v_dim).
+  struct Block {
+    std::shared_ptr<Buffer> memory;  // shared with the blocks that were taken with it
+    std::byte* data = nullptr;
+  };
   struct Layer {
     LayerKvShape shape;
     std::int64_t block_rows = 0;  // page_rows, or those of the ring
     std::int64_t ring_end = 0;    // behind the last row written since the ring was empty; it holds block_rows before it
-    std::vector<std::shared_ptr<Buffer>> blocks;  // pages, or one ring
+    std::vector<std::shared_ptr<Block>> blocks;  // pages, or one ring
   };
+  class Blocks;
 
   KvCache(const KvCache&) = default;  // shares every block
+
+  std::size_t block_bytes(const Layer& layer) const noexcept;
+  std::size_t ring_bytes() const noexcept;
 
   std::vector<Layer> layers_;
   Dtype dtype_;
