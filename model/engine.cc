@@ -18,6 +18,18 @@
 namespace millrace {
 namespace {
 
+void set_window(ModelConfig& config, std::int64_t window, const std::string& file) {
+  bool slides = false;
+  const auto set = [&](LayerSpec& layer) {
+    if (layer.attention != AttentionKind::sliding) return;
+    layer.window = window;
+    slides = true;
+  };
+  std::for_each(config.layers.begin(), config.layers.end(), set);
+  set(config.mtp_layer);
+  require(slides, Errc::bad_argument, "a window of {} keys, but {} has no sliding layers", window, file);
+}
+
 ModelConfig read_config(const Checkpoint& checkpoint, const EngineOptions& options, const Family*& family) {
   const std::string file = checkpoint.path() + "/config.json";
   require(checkpoint.has_config(), Errc::not_found, "{}: no such file; a model folder needs one", file);
@@ -32,10 +44,7 @@ ModelConfig read_config(const Checkpoint& checkpoint, const EngineOptions& optio
   require(config.router.dtype == Dtype::f32 || !keeps_f32(options.numerics), Errc::bad_argument,
           "a router in bf16, but these numerics keep everything in fp32");
   require(options.window >= 0, Errc::bad_argument, "window is {}, expected 1 or more visible keys", options.window);
-  for (LayerSpec& layer : config.layers)
-    if (options.window > 0 && layer.attention == AttentionKind::sliding) layer.window = options.window;
-  if (options.window > 0 && config.mtp_layer.attention == AttentionKind::sliding)
-    config.mtp_layer.window = options.window;
+  if (options.window > 0) set_window(config, options.window, file);
   return config;
 }
 

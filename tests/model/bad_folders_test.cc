@@ -55,6 +55,8 @@ TEST(BadFolders, ImpossibleOptions) {
         EngineOptions{.threads = 1, .context = 1 << 30}, EngineOptions{.threads = 1, .chunk = -1},
         EngineOptions{.threads = 1, .window = -1}})
     EXPECT_THROW(Engine::open(bad + "good", options), Error);
+  const std::string all_full = test::golden_dir() + "/models/minimax-odd";
+  EXPECT_NE(error_of(all_full, {.threads = 1, .window = 5}).find("has no sliding layers"), std::string::npos);
 }
 
 }  // namespace
