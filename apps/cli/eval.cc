@@ -36,23 +36,26 @@ struct EvalFlags {
   bool expert_stats = false;
 };
 
-// "all", "last", a number, or rows with a comma.
+// "all", "last", "none", a number, or rows with a comma.
 std::string check_logits(const std::string& text) {
-  if (text == "all" || text == "last") return {};
+  if (text == "all" || text == "last" || text == "none") return {};
   if (text.find(',') != std::string::npos) return check_ids(text);
   const bool digits = !text.empty() && text.size() < 10 && text.find_first_not_of("0123456789") == std::string::npos;
-  return digits ? "" : "'" + text + "', expected all, last, a number, or rows like 0,5,7";
+  return digits ? "" : "'" + text + "', expected all, last, none, a number, or rows like 0,5,7";
 }
 
-// The rows of a call that want logits: of the prompt, which follows `padding`.
+// The rows of a call that want logits: of the prompt, which follows `padding`. 0 means all, as Transformers'
+// logits_to_keep does.
 std::vector<std::int32_t> logits_rows(const std::string& wanted, std::int64_t rows, std::int64_t padding) {
   std::vector<std::int32_t> kept;
   if (wanted.find(',') != std::string::npos) {
     for (std::int32_t row : parse_ids(wanted, "--logits")) kept.push_back(static_cast<std::int32_t>(row + padding));
     return kept;
   }
+  if (wanted == "none") return kept;
   const std::int64_t tokens = rows - padding;
-  const std::int64_t count = wanted == "all" ? tokens : wanted == "last" ? 1 : std::stoll(wanted);
+  const std::int64_t last = wanted == "all" ? 0 : wanted == "last" ? 1 : std::stoll(wanted);
+  const std::int64_t count = last == 0 ? tokens : last;
   require(count <= tokens, Errc::bad_argument, "--logits asks for {} rows of a prompt of {} tokens", count, tokens);
   for (std::int64_t row = rows - count; row < rows; ++row) kept.push_back(static_cast<std::int32_t>(row));
   return kept;
@@ -295,7 +298,7 @@ Run declare_eval(CLI::App& app) {
   app.add_option("--trace", flags->trace, "step outputs to write: all, or names, with * for anything")
       ->option_text("NAME,...")
       ->delimiter(',');
-  app.add_option("--logits", flags->logits, "logits of which rows: all (default), last, the last N, or 0,5,7")
+  app.add_option("--logits", flags->logits, "logits of which rows: all (default), last, none, the last N, or 0,5,7")
       ->option_text("ROWS")
       ->check(check_logits);
   app.add_option("--profile", flags->profile, "time every step; a Chrome trace, its sums on standard error")
