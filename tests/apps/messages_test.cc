@@ -18,9 +18,18 @@ TEST(Messages, AnObjectBringsMore) {
       R"({"messages": [], "tools": [{"z": 1, "a": 2}], "chat_template_kwargs": {"x": 1}, "add_generation_prompt": false})",
       "f");
   EXPECT_EQ(request.messages, "[]");
-  EXPECT_EQ(request.tools, R"([{"z":1,"a":2}])");
-  EXPECT_EQ(request.variables, R"({"x":1})");
+  EXPECT_EQ(request.tools, R"([{"z": 1, "a": 2}])");
+  EXPECT_EQ(request.variables, R"({"x": 1})");
   EXPECT_FALSE(request.add_generation_prompt);
+}
+
+// What 64 bits do not hold, brackets, quotes and commas inside of strings, blanks anywhere.
+TEST(Messages, WhatIsGivenIsKeptAsWritten) {
+  const std::string messages = R"([{"content": "a \"}],{ \\", "n": 100000000000000000000, "x": 1.50}, {} ])";
+  const ChatRequest request =
+      parse_chat_request(" {\n\"to\\u006fls\" : [ ] ,\t\"messages\":\r " + messages + " } ", "f");
+  EXPECT_EQ(request.messages, messages);
+  EXPECT_EQ(request.tools, "[ ]");
 }
 
 TEST(Messages, OthersAreRefused) {
