@@ -379,10 +379,10 @@ evaluating() {
   refused 1 "layers.0" eval "$prompt" --out e.safetensors --trace layer.0
   refused 1 "positions" eval --tokens 1,2,3 --positions 1,2 --out e.safetensors
   refused 1 "logits" eval --tokens 1,2,3 --logits 4 --out e.safetensors
-  run 0 eval --tokens 1,2,3 --logits none --out e.safetensors --trace norm
-  grep -aq '"logits"' e.safetensors && complain "--logits none writes logits"
-  run 0 eval --tokens 1,2,3 --logits 0 --out e.safetensors
-  grep -aq '"logits":{[^}]*"shape":\[3,' e.safetensors || complain "--logits 0 is not all rows"
+  run 0 eval --tokens 1,2,3 --logits none --out logits.safetensors --trace norm
+  grep -aq '"logits"' logits.safetensors && complain "--logits none writes logits"
+  run 0 eval --tokens 1,2,3 --logits 0 --out logits.safetensors
+  grep -aq '"logits":{[^}]*"shape":\[3,' logits.safetensors || complain "--logits 0 is not all rows"
   refused 1 "no/such" eval --tokens 1 --out no/such/e.safetensors
   refused 1 "regular" eval --tokens 1 --out .
   [ ! -c /dev/full ] || refused 1 "regular" eval --tokens 1 --out /dev/full
