@@ -6,6 +6,7 @@
 #include <cmath>
 #include <optional>
 #include <span>
+#include <utility>
 
 #include "ops/swiglu.h"
 #include "runtime/bfloat16.h"
@@ -84,6 +85,7 @@ struct ExpertMlp::Memory {
   Packed packed_t;          // (wave_pairs) rows of `gate`, packed in each form
   float* y;                 // (wave_pairs, hidden)
   std::byte* workers;       // linear_scratch_bytes for each thread
+  std::int64_t* prepared;   // (threads) the expert of the wave whose inputs a thread's scratch holds, -1 for none
   std::size_t worker_bytes;
   std::size_t bytes;
 };
@@ -145,6 +147,7 @@ ExpertMlp::Memory ExpertMlp::layout(std::int64_t rows, int threads, std::byte* s
   memory.y = carver.take<float>(memory.wave_pairs * options_.hidden);
   memory.worker_bytes = linear_scratch_bytes(std::max(options_.hidden, options_.width));
   memory.workers = carver.take<std::byte>(threads * static_cast<std::int64_t>(memory.worker_bytes));
+  memory.prepared = carver.take<std::int64_t>(threads);
   memory.bytes = carver.used();
   return memory;
 }
@@ -238,13 +241,16 @@ void ExpertMlp::gate_and_up(const StepContext& context, const Memory& memory, co
   SwiGluFn* swiglu = swiglu_kernel.best();
   const std::int64_t tasks = wave.count * panels;
   const std::int64_t work = 2 * wave.pairs * width * options_.hidden / tasks;  // on average
+  std::fill_n(memory.prepared, context.parallel.threads(), -1);
   context.parallel.for_tasks(tasks, work, [&](std::int64_t task, int worker) {
     const Wave::Expert& expert = wave.experts[static_cast<std::size_t>(task / panels)];
+    const bool one_form = expert.gate.form == expert.up.form;
+    const bool prepared = std::exchange(memory.prepared[worker], task / panels) == task / panels;
     const std::int64_t begin = task % panels * panel, end = std::min(width, begin + panel);
     const std::int64_t at = expert.first_pair - wave.base;
     float* gate = memory.gate + at * width;
     float* up = memory.up + at * width;
-    const auto multiply = [&](const Matrix& matrix, float* y) {
+    const auto multiply = [&](const Matrix& matrix, float* y, bool same_x) {
       const bool packed = packed_row_bytes(forms_[matrix.form], options_.hidden) > 0;
       linear_kernel(forms_[matrix.form], expert.pairs)(
           {.weight = matrix.weight,
@@ -255,11 +261,12 @@ void ExpertMlp::gate_and_up(const StepContext& context, const Memory& memory, co
            .y_stride = width,
            .begin = begin,
            .end = end,
-           .scratch = memory.workers + static_cast<std::size_t>(worker) * memory.worker_bytes});
+           .scratch = memory.workers + static_cast<std::size_t>(worker) * memory.worker_bytes,
+           .same_x = same_x});
       if (options_.rounding == Rounding::bf16) round_panel(y, expert.pairs, width, begin, end);
     };
-    multiply(expert.gate, gate);
-    multiply(expert.up, up);
+    multiply(expert.gate, gate, prepared && one_form);
+    multiply(expert.up, up, one_form);
     const Compute form = forms_[expert.down.form];
     std::byte* packed = memory.packed_t[expert.down.form] + packed_row_bytes(form, begin);
     for (std::int64_t row = 0; row < expert.pairs; ++row) {
@@ -274,6 +281,7 @@ void ExpertMlp::down(const StepContext& context, const Memory& memory, const Wav
   const std::int64_t hidden = options_.hidden, panels = (hidden + panel - 1) / panel;
   const std::int64_t tasks = wave.count * panels;
   const std::int64_t work = wave.pairs * options_.width * hidden / tasks;  // on average
+  std::fill_n(memory.prepared, context.parallel.threads(), -1);
   context.parallel.for_tasks(tasks, work, [&](std::int64_t task, int worker) {
     const Wave::Expert& expert = wave.experts[static_cast<std::size_t>(task / panels)];
     const std::int64_t begin = task % panels * panel, end = std::min(hidden, begin + panel);
@@ -291,7 +299,8 @@ void ExpertMlp::down(const StepContext& context, const Memory& memory, const Wav
                              .y_stride = hidden,
                              .begin = begin,
                              .end = end,
-                             .scratch = memory.workers + static_cast<std::size_t>(worker) * memory.worker_bytes});
+                             .scratch = memory.workers + static_cast<std::size_t>(worker) * memory.worker_bytes,
+                             .same_x = std::exchange(memory.prepared[worker], task / panels) == task / panels});
     if (options_.rounding == Rounding::bf16) round_panel(y, expert.pairs, hidden, begin, end);
   });
 }

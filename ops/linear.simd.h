@@ -87,9 +87,9 @@ void multiply_rows(const LinearCall& call) noexcept {
             });
 }
 
-// Many rows. Weights are expanded for Mul::outputs outputs at a time and inputs for a group of rows that stays in the
-// second-level cache, both as strips: all that one accumulator sees, so that its sums stay in registers. Strips are
-// laid out as [accumulator][block][output or row][32].
+// Many rows. Inputs are spread for a group of rows that stays in the second-level cache, weights are expanded for
+// Mul::outputs outputs at a time, both as strips: all that one accumulator sees, so that its sums stay in registers.
+// Inputs are laid out as [accumulator][block][row][32], weights, of one accumulator, as [block][output][32].
 template <class Mul>
 class Panel {
  public:
@@ -108,21 +108,32 @@ class Panel {
     const std::int64_t group = (call_.rows + groups - 1) / groups;
     for (std::int64_t first = 0; first < call_.rows; first += group) {
       const std::int64_t rows = call_.rows - first < group ? call_.rows - first : group;
-      for (std::int64_t row = 0; row < rows; ++row) spread_row(first + row, row);
+      if (groups > 1 || !call_.same_x)
+        for (std::int64_t row = 0; row < rows; ++row) spread_row(first + row, row);
       for (std::int64_t o = call_.begin; o < call_.end; o += Mul::outputs) {
         const int outputs = static_cast<int>(call_.end - o < Mul::outputs ? call_.end - o : Mul::outputs);
-        for (int n = 0; n < outputs; ++n) expand(o + n, n);
         set_next(o + outputs, (blocks_ + strip_blocks - 1) / strip_blocks * 4 * ((rows + Mul::rows - 1) / Mul::rows));
-        multiply(rows);
-        finish(first, rows, o, outputs);
+        for (std::int64_t begin = 0; begin < blocks_; begin += strip_blocks) {
+          const std::int64_t end = begin + strip_blocks < blocks_ ? begin + strip_blocks : blocks_;
+          const Strip strip{begin, end, end == blocks_};
+          multiply_all<0>(strip, first, rows, o, outputs);
+          multiply_all<1>(strip, first, rows, o, outputs);
+          multiply_all<2>(strip, first, rows, o, outputs);
+          multiply_all<3>(strip, first, rows, o, outputs);
+        }
       }
     }
   }
 
  private:
   static constexpr int tile_sums = 4 * Mul::rows * Mul::outputs * 16;  // [accumulator][row][output][lane]
-  // Blocks of a strip multiplied at a time: what of the weights stays in the first-level cache.
-  static constexpr std::int64_t strip_blocks = 32;
+  // Blocks of a strip: so many that what an accumulator sees of a tile's weights stays in the first-level cache.
+  static constexpr std::int64_t strip_blocks = 16;
+
+  struct Strip {
+    std::int64_t begin, end;  // blocks
+    bool last;
+  };
 
   std::int64_t tile_elements() const noexcept { return Mul::rows * blocks_ * linear_block; }
 
@@ -133,76 +144,91 @@ class Panel {
       for (int a = 0; a < 4; ++a, packed += 32) Mul::spread(packed, tile + (a * blocks_ + block) * Mul::rows * 32);
   }
 
-  void expand(std::int64_t output, int n) noexcept {
+  // What an accumulator sees of a strip.
+  template <int accumulator>
+  void multiply_all(const Strip& strip, std::int64_t first, std::int64_t rows, std::int64_t o, int outputs) noexcept {
+    for (int n = 0; n < outputs; ++n) expand<accumulator>(strip, o + n, w_ + n * 32);
+    const Element* x = x_ + (accumulator * blocks_ + strip.begin) * Mul::rows * 32;
+    float* sums = scratch_.sums;
+    for (std::int64_t row = 0; row < rows; row += Mul::rows, x += tile_elements(), sums += tile_sums) {
+      multiply_tile<accumulator>(strip, x, rows - row, sums);
+      if (accumulator == 3 && strip.last)
+        finish(sums, first + row, rows - row < Mul::rows ? rows - row : Mul::rows, o, outputs);
+    }
+  }
+
+  // Decodes twice as much as it needs, for each accumulator anew: what they write then stays in the first-level cache.
+  template <int accumulator>
+  void expand(const Strip& strip, std::int64_t output, Element* target) noexcept {
+    constexpr int pair = accumulator / 2;
     rows_.visit(
         output, [&](const auto& row) __attribute__((always_inline)) {
-          const auto step = [&](const Unpacked& w, std::int64_t block, int pair, int part)
-              __attribute__((always_inline)) {
-            Element* group = w_ + ((2 * pair * blocks_ + block) * Mul::outputs + n) * 32;
-            Mul::store(w.even, group, part);
-            Mul::store(w.odd, group + blocks_ * Mul::outputs * 32, part);
+          const auto step = [&](const Unpacked& w, std::int64_t block, int, int part) __attribute__((always_inline)) {
+            Mul::store(accumulator % 2 == 0 ? w.even : w.odd, target + block * Mul::outputs * 32, part);
           };
-          walk(row, call_.weight.inputs, step);
+          const std::int64_t at = strip.begin * linear_block, end = strip.end * linear_block;
+          walk<pair, pair + 1>(row.from(strip.begin), (end < call_.weight.inputs ? end : call_.weight.inputs) - at,
+                               step);
         });
   }
 
-  void multiply(std::int64_t rows) noexcept {
-    for (std::int64_t begin = 0; begin < blocks_; begin += strip_blocks) {
-      const std::int64_t blocks = blocks_ - begin < strip_blocks ? blocks_ - begin : strip_blocks;
-      for (int a = 0; a < 4; ++a) {
-        const Element* w = w_ + (a * blocks_ + begin) * Mul::outputs * 32;
-        for (std::int64_t row = 0; row < rows; row += Mul::rows) {
-          const std::int64_t tile = row / Mul::rows;
-          const Element* x = x_ + tile * tile_elements() + (a * blocks_ + begin) * Mul::rows * 32;
-          float* sums = scratch_.sums + tile * tile_sums + a * (tile_sums / 4);
-          prefetch_next();
-          static_assert(Mul::rows == 3);
-          const std::int64_t rest = rows - row;
-          if (rest >= 3)
-            multiply_strip<3>(x, w, blocks, begin == 0, sums);
-          else if (rest == 2)
-            multiply_strip<2>(x, w, blocks, begin == 0, sums);
-          else
-            multiply_strip<1>(x, w, blocks, begin == 0, sums);
-        }
-      }
-    }
+  template <int accumulator>
+  void multiply_tile(const Strip& strip, const Element* x, std::int64_t rows, float* sums) noexcept {
+    prefetch_next();
+    static_assert(Mul::rows == 3);
+    if (rows >= 3)
+      multiply_strip<3, accumulator>(strip, x, w_, sums);
+    else if (rows == 2)
+      multiply_strip<2, accumulator>(strip, x, w_, sums);
+    else
+      multiply_strip<1, accumulator>(strip, x, w_, sums);
   }
 
-  template <int R>
-  static void multiply_strip(const Element* x, const Element* w, std::int64_t blocks, bool from_zero,
-                             float* sums) noexcept {
-    constexpr int width = Lanes::part_width;
+  // Leaves the sums of an accumulator in its place. Where they are complete, those of accumulator 1 take the ones of 0
+  // along, and those of 3 all others.
+  template <int R, int accumulator>
+  static void multiply_strip(const Strip& strip, const Element* x, const Element* w, float* sums) noexcept {
+    constexpr int width = Lanes::part_width, quarter = tile_sums / 4;
     for (int part = 0; part < parts; ++part) {
+      const auto at = [&](int a, int r, int n) __attribute__((always_inline)) {
+        return sums + a * quarter + (r * Mul::outputs + n) * 16 + part * width;
+      };
       Vector acc[R][Mul::outputs];
       for (int r = 0; r < R; ++r)
         for (int n = 0; n < Mul::outputs; ++n)
-          acc[r][n] = from_zero ? Vector{} : Mul::load_sums(sums + (r * Mul::outputs + n) * 16 + part * width);
-      for (std::int64_t block = 0; block < blocks; ++block)
-        Mul::template add_tile<R>(acc, x + block * Mul::rows * 32, w + block * Mul::outputs * 32, part);
+          acc[r][n] = strip.begin == 0 ? Vector{} : Mul::load_sums(at(accumulator, r, n));
+      for (std::int64_t block = strip.begin; block < strip.end; ++block, x += Mul::rows * 32, w += Mul::outputs * 32)
+        Mul::template add_tile<R>(acc, x, w, part);
+      x -= (strip.end - strip.begin) * Mul::rows * 32;
+      w -= (strip.end - strip.begin) * Mul::outputs * 32;
       for (int r = 0; r < R; ++r)
-        for (int n = 0; n < Mul::outputs; ++n)
-          Mul::store_sums(acc[r][n], sums + (r * Mul::outputs + n) * 16 + part * width);
+        for (int n = 0; n < Mul::outputs; ++n) {
+          int target = accumulator;
+          if (accumulator % 2 == 1 && strip.last) {
+            target = 0;
+            if (accumulator == 3) acc[r][n] = Mul::load_sums(at(2, r, n)) + acc[r][n];
+            acc[r][n] = Mul::load_sums(at(0, r, n)) + acc[r][n];
+          }
+          Mul::store_sums(acc[r][n], at(target, r, n));
+        }
     }
   }
 
-  void finish(std::int64_t first, std::int64_t rows, std::int64_t output, int outputs) noexcept {
+  // The outputs of some rows, whose sums are complete.
+  void finish(const float* sums, std::int64_t row, std::int64_t rows, std::int64_t output, int outputs) noexcept {
     static_assert(Mul::outputs == sums_at_once);
-    constexpr int accumulator = tile_sums / 4;
-    for (std::int64_t row = 0; row < rows; ++row) {
-      const float* sums = scratch_.sums + row / Mul::rows * tile_sums + row % Mul::rows * Mul::outputs * 16;
+    float* y = call_.y + row * call_.y_stride + output;
+    for (std::int64_t r = 0; r < rows; ++r, y += call_.y_stride) {
       Lanes lanes[Mul::outputs];
-      for (int n = 0; n < Mul::outputs; ++n, sums += 16)
-        lanes[n] = (Lanes::load(sums) + Lanes::load(sums + accumulator)) +
-                   (Lanes::load(sums + 2 * accumulator) + Lanes::load(sums + 3 * accumulator));
-      store_sums(lanes, call_.y + (first + row) * call_.y_stride + output, outputs);
+      for (int n = 0; n < Mul::outputs; ++n, sums += 16) lanes[n] = Lanes::load(sums);
+      store_sums(lanes, y, outputs);
     }
   }
 
-  // The next tile's weights come from memory while the present ones multiply.
+  // The next tile's weights, which may be those of the next call, come from memory while the present ones multiply.
   void set_next(std::int64_t output, std::int64_t strips) noexcept {
     const std::int64_t row_bytes = call_.weight.row_bytes();
-    const std::int64_t outputs = call_.end - output < Mul::outputs ? call_.end - output : Mul::outputs;
+    const std::int64_t rest = call_.weight.outputs - output, outputs = rest < Mul::outputs ? rest : Mul::outputs;
     next_ = static_cast<const char*>(call_.weight.data) + output * row_bytes;
     next_end_ = next_ + outputs * row_bytes;
     next_step_ = (next_end_ - next_ + strips - 1) / strips;

@@ -66,6 +66,9 @@ struct LinearCall {
   std::int64_t y_stride;    // elements from row to row of y
   std::int64_t begin, end;  // outputs to compute
   std::byte* scratch;       // linear_scratch_bytes(inputs), aligned to 64; contents undefined
+  // The call before, with this scratch, was of the same kernel, x, x_rows, rows and inputs: what it made of them in the
+  // scratch serves again.
+  bool same_x = false;
 };
 
 constexpr std::int64_t padded_inputs(std::int64_t inputs) noexcept {

@@ -49,14 +49,15 @@ struct Bf16Row {
   }
 };
 
-// Calls step(unpacked, block, accumulator pair 0 or 1, part) for a whole row, the last block padded with zeros.
-template <class Row, class Step>
+// Calls step(unpacked, block, accumulator pair, part) for a whole row, the last block padded with zeros: for both pairs
+// 0 and 1, prefetching what follows, or for one of them.
+template <int first_pair = 0, int pairs_end = 2, class Row, class Step>
 [[gnu::always_inline]] inline void walk(const Row& row, std::int64_t inputs, Step&& step) noexcept {
   using Code = typename Row::Code;
   constexpr std::int64_t line = 64 / static_cast<std::int64_t>(sizeof(Code));
   const auto one_block = [&]<bool with_small>(const Code* codes, std::int64_t block) __attribute__((always_inline)) {
 #pragma GCC unroll 2
-    for (int pair = 0; pair < 2; ++pair)
+    for (int pair = first_pair; pair < pairs_end; ++pair)
 #pragma GCC unroll 2
       for (int part = 0; part < parts; ++part)
         step(row.template unpack<with_small>(codes + pair * 64 + part * part_elements, block), block, pair, part);
@@ -66,7 +67,8 @@ template <class Row, class Step>
   unsigned marks = 0;
   for (std::int64_t block = 0; block < blocks; ++block, codes += linear_block, marks >>= 1) {
     if (block % 8 == 0) marks = row.small_marks(block / 8);
-    for (std::int64_t i = 0; i < linear_block; i += line) prefetch_stream(codes + i);
+    if constexpr (pairs_end - first_pair == 2)
+      for (std::int64_t i = 0; i < linear_block; i += line) prefetch_stream(codes + i);
     if ((marks & 1) != 0) [[unlikely]]
       one_block.template operator()<true>(codes, block);
     else
@@ -87,12 +89,12 @@ struct Mxfp4Row {
   }
 };
 
-template <class Step>
+template <int first_pair = 0, int pairs_end = 2, class Step>
 [[gnu::always_inline]] inline void walk(const Mxfp4Row& row, std::int64_t inputs, Step&& step) noexcept {
   const auto one_block = [&](const std::uint8_t* codes, const std::uint8_t* exponents, std::int64_t block)
       __attribute__((always_inline)) {
 #pragma GCC unroll 2
-    for (int pair = 0; pair < 2; ++pair)
+    for (int pair = first_pair; pair < pairs_end; ++pair)
 #pragma GCC unroll 2
       for (int part = 0; part < parts; ++part) {
         const std::int64_t at = pair * 64 + part * part_elements;
@@ -103,7 +105,7 @@ template <class Step>
   const std::int64_t blocks = inputs / linear_block, rest = inputs % linear_block;
   const std::uint8_t* codes = row.codes;
   for (std::int64_t block = 0; block < blocks; ++block, codes += pairs) {
-    prefetch_stream(codes);
+    if constexpr (pairs_end - first_pair == 2) prefetch_stream(codes);
     one_block(codes, row.exponents + block * scales, block);
   }
   if (rest != 0) {

@@ -241,6 +241,39 @@ TEST(Linear, KernelsOfEveryTierGiveTheSameBits) {
   }
 }
 
+// What a call leaves in the scratch of its inputs serves calls after it, whatever the rows and their groups.
+TEST(Linear, CallsThatShareTheirInputsGiveTheSameBits) {
+  const FloatMode mode;
+  test::Random random(19);
+  const std::int64_t inputs = 2100, outputs = 40;
+  test::Fp8Weight first(random, outputs, inputs), second(random, outputs, inputs);
+  Buffer scratch(linear_scratch_bytes(inputs), "scratch");
+  for (std::int64_t rows : {1, 9, 13, 64, 150}) {
+    const auto x = random.normals(rows * inputs);
+    std::vector<std::uint16_t> packed(packed_bytes(rows, inputs) / sizeof(std::uint16_t));
+    pack_bf16_kernel.best()(x.data(), rows, inputs, packed.data());
+    for (Isa isa : test::present_tiers()) {
+      const auto multiply = [&](const test::Fp8Weight& weight, std::int64_t begin, bool same_x) {
+        std::vector<float> y(static_cast<std::size_t>(rows * outputs));
+        linear_bf16_widened_kernel.at(isa)({.weight = linear_weight(weight.tensor(), Compute::bf16),
+                                            .x = packed.data(),
+                                            .x_rows = nullptr,
+                                            .rows = rows,
+                                            .y = y.data(),
+                                            .y_stride = outputs,
+                                            .begin = begin,
+                                            .end = outputs,
+                                            .scratch = scratch.data(),
+                                            .same_x = same_x});
+        return y;
+      };
+      const auto want = multiply(second, 5, false);
+      multiply(first, 0, false);
+      test::expect_same_bits(multiply(second, 5, true), want, name_of(isa).data());
+    }
+  }
+}
+
 TEST(Linear, LongRows) {
   test::Random random(10);
   const std::int64_t inputs = 16384 + 72, outputs = 9, rows = 9;
