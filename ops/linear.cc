@@ -1,6 +1,7 @@
 #include "ops/linear.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "ops/linear_w8a8.h"
 #include "runtime/bfloat16.h"
@@ -130,6 +131,10 @@ void Linear::run(const StepContext& context) const {
                 scratch + static_cast<std::size_t>(begin) * row_bytes);
     });
   LinearFn* kernel = linear_kernel(compute_, rows);
+  // Whether a worker has run a task of this call: all tasks share their inputs.
+  auto* begun = reinterpret_cast<bool*>(scratch + packed_size +
+                                        static_cast<std::size_t>(context.parallel.threads()) * worker_size);
+  std::fill_n(begun, context.parallel.threads(), false);
   const std::int64_t per_task = outputs_per_task(rows, context.parallel.threads());
   std::int64_t tasks = 0;
   for (const Part& part : parts_) tasks += (part.weight.outputs + per_task - 1) / per_task;
@@ -145,7 +150,8 @@ void Linear::run(const StepContext& context) const {
             .y_stride = part.weight.outputs,
             .begin = task.begin,
             .end = task.end,
-            .scratch = scratch + packed_size + static_cast<std::size_t>(worker) * worker_size});
+            .scratch = scratch + packed_size + static_cast<std::size_t>(worker) * worker_size,
+            .same_x = std::exchange(begun[worker], true)});
     part.finish(y, rows, task.begin, task.end);
   });
 }
@@ -174,7 +180,7 @@ double Linear::Part::bytes() const noexcept {
 
 std::size_t Linear::scratch_bytes(std::int64_t rows, int threads) const {
   return static_cast<std::size_t>(rows) * packed_row_bytes(compute_, inputs_) +
-         static_cast<std::size_t>(threads) * linear_scratch_bytes(inputs_);
+         static_cast<std::size_t>(threads) * (linear_scratch_bytes(inputs_) + sizeof(bool));
 }
 
 Cost Linear::cost(const StepContext& context) const {
