@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <set>
-#include <system_error>
 
 #include "runtime/error.h"
 
@@ -19,6 +18,11 @@ int read_ahead_for(std::size_t slot_bytes) {
   return static_cast<int>(std::clamp<std::size_t>(bytes_under_way / std::max<std::size_t>(slot_bytes, 1), 3, 32));
 }
 
+std::size_t most_experts(const ExpertImages& images) {
+  const std::span<const std::int32_t> counts = images.experts();
+  return counts.empty() ? 0 : static_cast<std::size_t>(*std::max_element(counts.begin(), counts.end()));
+}
+
 std::vector<const SafetensorsFile*> files_of(const std::vector<std::vector<StoredExpert>>& layers) {
   std::set<const SafetensorsFile*> files;
   for (const auto& layer : layers)
@@ -30,10 +34,10 @@ std::vector<const SafetensorsFile*> files_of(const std::vector<std::vector<Store
   return {files.begin(), files.end()};
 }
 
-// What a read is for, in DiskRead::tag.
-std::uint64_t tag_of(int slot, std::size_t piece) {
-  return static_cast<std::uint64_t>(slot) << 32 | piece;
-}
+// Of what a hint announced, so much is read at a time, and so often: enough to keep a disk busy, and what a demand has
+// to wait for at most.
+constexpr std::size_t hint_bytes = std::size_t{1} << 20;
+constexpr int most_hint_reads = 3;
 
 }  // namespace
 
@@ -42,7 +46,9 @@ ExpertCache::ExpertCache(const ExpertImages& images, const ExpertCacheOptions& o
       images_(images),
       offsets_(expert_offsets(images_.experts())),
       policy_(images_.experts()),
-      read_ahead_(options.read_ahead > 0 ? options.read_ahead : read_ahead_for(images_.slot_bytes())) {
+      read_ahead_(options.read_ahead > 0 ? options.read_ahead : read_ahead_for(images_.slot_bytes())),
+      overlap_(options.overlap),
+      hints_(most_experts(images_)) {
   const std::uint64_t slot_bytes = images_.slot_bytes(), total = offsets_.back();
   require(total > 0, Errc::bad_argument, "an expert cache without experts");
   const std::uint64_t least = std::min<std::uint64_t>(total, least_slots);
@@ -55,9 +61,9 @@ ExpertCache::ExpertCache(const ExpertImages& images, const ExpertCacheOptions& o
   slots_.resize(slots);
   slot_of_.assign(total, -1);
   arrived_.reserve(slots);
-  const std::span<const std::int32_t> counts = images_.experts();
-  queue_.reserve(static_cast<std::size_t>(*std::max_element(counts.begin(), counts.end())) + 1);
-  const int most = (read_ahead_ + 1) * static_cast<int>(images_.most_pieces());
+  queue_.reserve(most_experts(images_) + 1);
+  // Beside what is demanded, someone may wait for one more, and what a hint began be demanded.
+  const int most = (read_ahead_ + 1 + most_hint_reads) * static_cast<int>(images_.most_pieces()) + most_hint_reads;
   reader_ = options.make_reader ? options.make_reader(most, *this) : make_disk_reader(options.io, most, *this);
   stats_ = {.reader = reader_->name(), .slots = slots, .slot_bytes = slot_bytes};
   arranger_ = std::jthread([this] { arrange_arrived(); });
@@ -67,6 +73,8 @@ ExpertCache::~ExpertCache() {
   {
     const std::lock_guard lock(mutex_);
     next_ = queue_.size();
+    hints_.clear();
+    hinted_slot_ = -1;
   }
   reader_.reset();
   {
@@ -87,28 +95,66 @@ std::byte* ExpertCache::memory_of(int slot) noexcept {
 ExpertCacheStats ExpertCache::stats() const {
   const std::lock_guard lock(mutex_);
   ExpertCacheStats stats = stats_;
-  if (reading_ > 0) stats.read_seconds += seconds_since(reading_since_);
+  if (reads_ > 0) stats.read_seconds += seconds_since(reading_since_);
   return stats;
 }
 
 void ExpertCache::demand(const ExpertDemand& demand) {
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   if (shards_.any_suspect()) shards_.check_again();
   ++demands_;
   queue_.clear();
   next_ = 0;
   policy_.pass(demand.layer, demand.rows);
+  settle_hints(demand);
   for (const std::int32_t expert : demand.experts) {
     const Key key{demand.layer, expert};
     policy_.use(demand.layer, expert, demand.first[expert + 1] - demand.first[expert]);
     const int index = slot_of(key);
     Slot* slot = index >= 0 ? &slots_[static_cast<std::size_t>(index)] : nullptr;
+    const bool hinted = slot != nullptr && slot->purpose == Purpose::hint;
     const bool there = slot != nullptr && slot->state == State::ready;
-    ++(there ? stats_.hits : stats_.misses);
+    ++(there && !hinted ? stats_.hits : stats_.misses);
     if (slot != nullptr && slot->state == State::failed) drop(index);
     if (slot != nullptr) slot->wanted = demands_;
+    if (slot != nullptr && slot->purpose != Purpose::demand) adopt(index);
     if (!there) queue_.push_back(key);
   }
+  pump();
+  if (!overlap_)
+    changed_.wait(lock, [this] {
+      return std::none_of(slots_.begin(), slots_.end(), [](const Slot& slot) { return slot.state == State::reading; });
+    });
+}
+
+// A pass has come to a layer: what hints brought is now demanded, or they were wrong.
+void ExpertCache::settle_hints(const ExpertDemand& demand) noexcept {
+  hints_.clear();
+  for (std::size_t index = 0; index < slots_.size(); ++index) {
+    Slot& slot = slots_[index];
+    if (slot.state == State::empty || slot.purpose != Purpose::hint) continue;
+    const bool wanted =
+        slot.key.layer == demand.layer && demand.first[slot.key.expert + 1] > demand.first[slot.key.expert];
+    hints_.came_true(wanted);
+    if (wanted) {
+      ++stats_.hints_used;
+      continue;
+    }
+    slot.purpose = Purpose::none;
+    if (static_cast<int>(index) == hinted_slot_) hinted_slot_ = -1;
+    if (is_paused(slot)) drop(static_cast<int>(index));
+  }
+}
+
+void ExpertCache::hint(const ExpertHint& hint) {
+  if (!overlap_) return;
+  const std::lock_guard lock(mutex_);
+  hints_.take(hint.layer, hint.experts);
+  // Those that are there already had to be read again, if they left now; but what is demanded needs room first.
+  const bool all_fit = queue_.size() - next_ + hint.experts.size() + ExpertMlp::max_leases <= slots_.size();
+  for (const std::int32_t expert : hint.experts)
+    if (const int index = slot_of({hint.layer, expert}); all_fit && index >= 0)
+      slots_[static_cast<std::size_t>(index)].wanted = demands_;
   pump();
 }
 
@@ -118,6 +164,30 @@ void ExpertCache::pump() noexcept {
     if (!begin(queue_[next_], /*urgent=*/false)) return;
     ++next_;
   }
+  pump_hints();
+}
+
+// What hints announced comes after all that is demanded; one of these still under way lets the disk go on without a
+// gap.
+void ExpertCache::pump_hints() noexcept {
+  while (next_ == queue_.size() && reading_ <= 1 && hint_reads_ < most_hint_reads) {
+    if (hinted_slot_ < 0 && !begin_hint()) return;
+    begin_part(hinted_slot_, hint_bytes);
+    if (all_begun(slots_[static_cast<std::size_t>(hinted_slot_)])) hinted_slot_ = -1;
+  }
+}
+
+// Finds a slot for the next expert that hints announced; false if there is none of either.
+bool ExpertCache::begin_hint() noexcept {
+  while (!hints_.empty() && slot_of({hints_.layer(), hints_.next()}) >= 0) hints_.pop();
+  if (hints_.empty()) return false;
+  const int index = take_slot(/*urgent=*/false);
+  if (index < 0) return false;
+  occupy(index, {hints_.layer(), hints_.next()}, Purpose::hint);
+  hints_.pop();
+  hinted_slot_ = index;
+  ++stats_.hinted;
+  return true;
 }
 
 // Begins to read an expert unless it is there or on its way; false where no slot can be had.
@@ -125,30 +195,49 @@ bool ExpertCache::begin(const Key& key, bool urgent) noexcept {
   if (slot_of(key) >= 0) return true;
   const int index = take_slot(urgent);
   if (index < 0) return false;
-  drop(index);
-  Slot& slot = slots_[static_cast<std::size_t>(index)];
-  const std::span<const FilePiece> pieces = images_.pieces(key.layer, key.expert);
-  slot.state = State::reading;
-  slot.key = key;
-  slot.reads_left = static_cast<int>(pieces.size());
-  slot.begun = slot.wanted = demands_;
-  slot_of(key) = index;
-  if (reading_++ == 0) reading_since_ = Clock::now();
-  for (std::size_t piece = 0; piece < pieces.size(); ++piece)
-    start_piece(index, piece, *shards_.choose(pieces[piece].file, /*sound=*/false));
+  occupy(index, key, Purpose::demand);
+  ++reading_;
+  begin_rest(index);
   return true;
 }
 
-// A slot that may be overwritten: an empty one, else that of the expert worth least among those nobody wants now. Who
-// waits for an expert may also have that of one whose turn comes later.
+void ExpertCache::occupy(int index, const Key& key, Purpose purpose) noexcept {
+  drop(index);
+  Slot& slot = slots_[static_cast<std::size_t>(index)];
+  slot.state = State::reading;
+  slot.purpose = purpose;
+  slot.key = key;
+  slot.begun = demands_;
+  slot.wanted = purpose == Purpose::demand ? demands_ : 0;
+  slot_of(key) = index;
+}
+
+// What was read for a hint is demanded.
+void ExpertCache::adopt(int index) noexcept {
+  Slot& slot = slots_[static_cast<std::size_t>(index)];
+  slot.purpose = Purpose::demand;
+  slot.adopted = true;
+  slot.begun = demands_;
+  if (index == hinted_slot_) hinted_slot_ = -1;
+  if (slot.state != State::reading || (slot.reads == 0 && all_begun(slot))) return;
+  ++reading_;
+  begin_rest(index);
+}
+
+void ExpertCache::begin_rest(int index) noexcept {
+  while (!all_begun(slots_[static_cast<std::size_t>(index)])) begin_part(index, SIZE_MAX);
+}
+
+// A slot that may be overwritten: an empty one, else that of the expert worth least among those nobody wants now and no
+// hint brought. Who waits for an expert may also have one of these.
 int ExpertCache::take_slot(bool urgent) noexcept {
   int best = -1, last = -1;
   double least = 0;
   for (std::size_t index = 0; index < slots_.size(); ++index) {
     const Slot& slot = slots_[index];
     if (slot.state == State::empty) return static_cast<int>(index);
-    if (slot.state == State::reading || slot.leases > 0) continue;
-    if (slot.wanted == demands_) {
+    if (slot.leases > 0 || (slot.state == State::reading && !is_paused(slot))) continue;
+    if (slot.wanted == demands_ || slot.purpose == Purpose::hint) {
       if (last < 0 || slot.key.expert > slots_[static_cast<std::size_t>(last)].key.expert)
         last = static_cast<int>(index);
       continue;
@@ -164,82 +253,12 @@ int ExpertCache::take_slot(bool urgent) noexcept {
 void ExpertCache::drop(int index) noexcept {
   Slot& slot = slots_[static_cast<std::size_t>(index)];
   if (slot.state != State::empty) slot_of(slot.key) = -1;
+  if (index == hinted_slot_) hinted_slot_ = -1;
   slot = Slot();
 }
 
-void ExpertCache::start_piece(int slot, std::size_t piece, ExpertShards::Copy& copy) noexcept {
-  const Key& key = slots_[static_cast<std::size_t>(slot)].key;
-  const FilePiece& of = images_.pieces(key.layer, key.expert)[piece];
-  copy.bytes_under_way += of.bytes;
-  reader_->start({.file = &copy.file,
-                  .offset = of.offset,
-                  .bytes = of.bytes,
-                  .least = of.least,
-                  .target = memory_of(slot) + of.place,
-                  .tag = tag_of(slot, piece)});
-}
-
-void ExpertCache::read_done(const DiskRead& read, int error) noexcept {
-  std::unique_lock lock(mutex_);
-  const int index = static_cast<int>(read.tag >> 32);
-  const std::size_t piece = read.tag & 0xffffffffu;
-  Slot& slot = slots_[static_cast<std::size_t>(index)];
-  const FilePiece& of = images_.pieces(slot.key.layer, slot.key.expert)[piece];
-  ExpertShards::Copy& copy = shards_.copy_of(*read.file);
-  copy.bytes_under_way -= of.bytes;
-  if (error == 0 && !copy.is_as_opened()) error = DiskReader::file_ended;
-  if (error != 0) {
-    shards_.suspect(copy);
-    if (ExpertShards::Copy* other = shards_.choose(of.file, /*sound=*/true)) return start_piece(index, piece, *other);
-    if (!slot.failure) slot.failure = failure_of(of, copy, error);
-  } else {
-    stats_.bytes_read += of.bytes;
-  }
-  if (--slot.reads_left > 0) return;
-  ++stats_.reads;
-  if (--reading_ == 0) stats_.read_seconds += seconds_since(reading_since_);
-  pump();
-  arrived_.push_back(index);
-  work_.notify_one();
-}
-
-std::exception_ptr ExpertCache::failure_of(const FilePiece& piece, const ExpertShards::Copy& copy,
-                                           int error) const noexcept {
-  try {
-    if (error != DiskReader::file_ended)
-      fail(Errc::io, "{}: tensor {} cannot be read: {}", copy.file.path(), piece.tensor->name,
-           std::generic_category().message(error));
-    fail(Errc::io, "{}: tensor {} cannot be read: the file changed while it was in use, {} bytes before, {} now",
-         copy.file.path(), piece.tensor->name, copy.opened.bytes, copy.file.identity().bytes);
-  } catch (...) {
-    return std::current_exception();
-  }
-}
-
-// Checks and converts what has arrived, on a thread of its own: the reader goes on meanwhile.
-void ExpertCache::arrange_arrived() noexcept {
-  for (std::unique_lock lock(mutex_);;) {
-    work_.wait(lock, [this] { return stopping_ || !arrived_.empty(); });
-    if (stopping_) return;
-    const int index = arrived_.front();
-    arrived_.erase(arrived_.begin());
-    Slot& slot = slots_[static_cast<std::size_t>(index)];
-    if (!slot.failure) {
-      lock.unlock();
-      ExpertWeights weights;
-      std::exception_ptr failure;
-      try {
-        weights = images_.arrange(slot.key.layer, slot.key.expert, memory_of(index));
-      } catch (...) {
-        failure = std::current_exception();
-      }
-      lock.lock();
-      slot.weights = weights;
-      slot.failure = failure;
-    }
-    slot.state = slot.failure ? State::failed : State::ready;
-    changed_.notify_all();
-  }
+std::span<const FilePiece> ExpertCache::pieces_of(const Slot& slot) const noexcept {
+  return images_.pieces(slot.key.layer, slot.key.expert);
 }
 
 ExpertLease ExpertCache::lease(int index) {
@@ -272,6 +291,8 @@ ExpertLease ExpertCache::acquire(int layer, int expert) {
               slots_.size());
     } else if (Slot& slot = slots_[static_cast<std::size_t>(index)]; slot.state == State::ready) {
       return lease(index);
+    } else if (slot.state == State::reading && slot.purpose != Purpose::demand) {
+      adopt(index);
     } else if (slot.state == State::failed) {
       if (slot.begun != demands_) {
         drop(index);  // a failure of an earlier pass

@@ -67,6 +67,10 @@ void ExpertStore::demand(const ExpertDemand& demand) {
   if (cache_) cache_->demand(demand);
 }
 
+void ExpertStore::hint(const ExpertHint& hint) {
+  if (cache_) cache_->hint(hint);
+}
+
 std::optional<ExpertLease> ExpertStore::try_acquire(int layer, int expert) {
   return cache_ ? cache_->try_acquire(layer, expert) : acquire(layer, expert);
 }

@@ -25,6 +25,7 @@ class ExpertStore final : public ExpertSource {
 
   // Computing thread only. After an error the next call for that expert tries again.
   void demand(const ExpertDemand& demand) override;
+  void hint(const ExpertHint& hint) override;
   std::optional<ExpertLease> try_acquire(int layer, int expert) override;
   ExpertLease acquire(int layer, int expert) override;
 

@@ -125,6 +125,7 @@ void WeightStore::start_over() {
   owned_bytes_ = 0;
   footprints_.clear();
   linears_.clear();
+  routers_.clear();
   tables_.clear();
   planned_.clear();
 }
@@ -166,6 +167,12 @@ Tensor WeightStore::load(std::string_view name, const StoredLinear& stored) {
 Tensor WeightStore::router(std::string_view name, std::int64_t experts, std::int64_t hidden, Dtype dtype) {
   const StoredTensor stored = find(name, std::array{experts, hidden});
   require_float(stored);
+  if (const auto known = routers_.find(name); known != routers_.end() && known->second.dtype() == dtype)
+    return known->second;
+  return routers_.insert_or_assign(std::string(name), load_router(name, stored, dtype)).first->second;
+}
+
+Tensor WeightStore::load_router(std::string_view name, const StoredTensor& stored, Dtype dtype) {
   const std::int64_t elements = elements_of(*stored.entry);
   const auto bytes = static_cast<std::size_t>(elements * size_of(dtype));
   if (options_.headers_only) {

@@ -98,12 +98,14 @@ class WeightStore {
   void count(std::string_view name, std::uint64_t bytes);
   const std::byte* keep(Buffer memory);
   const std::byte* keep(std::string_view name, Buffer memory);
+  Tensor load_router(std::string_view name, const StoredTensor& stored, Dtype dtype);
   Tensor view(std::string_view name, const StoredTensor& stored);
 
   const Checkpoint* checkpoint_;
   WeightOptions options_;
   std::deque<Buffer> memory_;
-  std::map<std::string, Tensor, std::less<>> linears_, tables_;  // handed out by linear() and embedding()
+  // Handed out by linear(), router() and embedding().
+  std::map<std::string, Tensor, std::less<>> linears_, routers_, tables_;
   std::set<std::string, std::less<>> used_;
   std::map<std::string, std::uint64_t, std::less<>> footprints_;
   std::vector<TensorRange> planned_;  // what will be read, in that order

@@ -128,13 +128,19 @@ RopeTable rope_table(const RopeSpec& spec) {
                     .attention_factor = spec.attention_factor});
 }
 
-// RMSNorm over all elements of a row.
-ValueId norm(BuildContext& build, const std::string& name, std::vector<std::int64_t> row_shape, ValueId x) {
+// RMSNorm over all elements of a row, by the weights `norm_name`.weight.
+ValueId norm(BuildContext& build, std::string step, const std::string& norm_name, std::vector<std::int64_t> row_shape,
+             ValueId x) {
   std::int64_t count = 1;
   for (std::int64_t size : row_shape) count *= size;
-  auto weight = build.weights.vector(name + ".weight", count);
-  return build.builder.add(name, std::make_unique<RmsNorm>(std::move(weight), build.config.epsilon, each_step(build)),
-                           {x}, std::move(row_shape));
+  auto weight = build.weights.vector(norm_name + ".weight", count);
+  return build.builder.add(std::move(step),
+                           std::make_unique<RmsNorm>(std::move(weight), build.config.epsilon, each_step(build)), {x},
+                           std::move(row_shape));
+}
+
+ValueId norm(BuildContext& build, const std::string& name, std::vector<std::int64_t> row_shape, ValueId x) {
+  return norm(build, name, name, std::move(row_shape), x);
 }
 
 // What a configuration denies the files must not hold: one of the two is wrong.
@@ -172,6 +178,16 @@ std::vector<float> correction_bias(BuildContext& build, const std::string& name)
   if (build.config.hf_rounding.router && each_step(build) == Rounding::bf16)
     for (float& value : bias) value = round_to_bf16(value);
   return bias;
+}
+
+// What layer `index`, if it has experts, would choose if the residual stream x came to its MLP as it is; else -1. The
+// stream changes little from layer to layer.
+ValueId guess_block(BuildContext& build, const std::string& name, int index, ValueId x) {
+  const std::vector<LayerSpec>& layers = build.config.layers;
+  if (!build.hints || index >= std::ssize(layers) || !layers[static_cast<std::size_t>(index)].moe) return -1;
+  const std::string layer = fmt::format("layers.{}", index);
+  const ValueId state = norm(build, name + ".norm", layer + ".post_attention_layernorm", {build.config.hidden}, x);
+  return router_block(build, name, layer + ".mlp", index, state);
 }
 
 }  // namespace
@@ -223,18 +239,20 @@ ValueId dense_block(BuildContext& build, const std::string& name, const LayerSpe
   return linear(build, name, name + ".down_proj", hidden, layer.width, act);
 }
 
-ValueId moe_block(BuildContext& build, const std::string& name, const LayerSpec& layer, int layer_index, ValueId x) {
+ValueId router_block(BuildContext& build, const std::string& name, const std::string& router_name, int layer_index,
+                     ValueId x) {
   const RouterSpec& router = build.config.router;
   // The router multiplies in fp32 whatever the numerics (spec: Wg and h upcast to fp32), unless told otherwise.
   const bool in_bf16 = router.dtype == Dtype::bf16;
-  const Tensor gate = build.weights.router(name + ".gate.weight", router.experts, build.config.hidden, router.dtype);
+  const Tensor gate =
+      build.weights.router(router_name + ".gate.weight", router.experts, build.config.hidden, router.dtype);
   const LinearOptions options_of_gate = {.compute = in_bf16 ? Compute::bf16 : Compute::f32,
                                          .output = in_bf16                           ? Rounding::bf16
                                                    : build.config.hf_rounding.router ? each_step(build)
                                                                                      : Rounding::none};
   const ValueId logits = build.builder.add(name + ".router_logits", std::make_unique<Linear>(gate, options_of_gate),
                                            {x}, {router.experts});
-  auto bias = correction_bias(build, name + ".gate.e_score_correction_bias");
+  auto bias = correction_bias(build, router_name + ".gate.e_score_correction_bias");
   const RouterOptions options = {.layer = layer_index,
                                  .experts = router.experts,
                                  .top_k = router.top_k,
@@ -243,19 +261,24 @@ ValueId moe_block(BuildContext& build, const std::string& name, const LayerSpec&
                                  .normalize = router.normalize,
                                  .norm_floor = router.norm_floor,
                                  .scale = router.scale};
-  const ValueId ids =
-      build.builder.add_step(name + ".topk", std::make_unique<Router>(options, std::move(bias)), {logits},
-                             {{.name = name + ".topk_ids", .row_shape = {router.top_k}, .dtype = Dtype::i32},
-                              {.name = name + ".topk_weights", .row_shape = {router.top_k}}});
-  const ValueId weights = ids + 1;
+  return build.builder.add_step(name + ".topk", std::make_unique<Router>(options, std::move(bias)), {logits},
+                                {{.name = name + ".topk_ids", .row_shape = {router.top_k}, .dtype = Dtype::i32},
+                                 {.name = name + ".topk_weights", .row_shape = {router.top_k}}});
+}
+
+ValueId moe_block(BuildContext& build, const std::string& name, const LayerSpec& layer, int layer_index, ValueId x,
+                  ValueId guess) {
+  const ValueId ids = router_block(build, name, name, layer_index, x);
+  std::vector<ValueId> inputs = {x, ids, ids + 1};
+  if (guess >= 0) inputs.insert(inputs.end(), {guess, guess + 1});
   const ExpertMlpOptions experts = {.hidden = build.config.hidden,
                                     .width = layer.width,
-                                    .top_k = router.top_k,
-                                    .experts = router.experts,
+                                    .top_k = build.config.router.top_k,
+                                    .experts = build.config.router.experts,
                                     .compute = operands(build),
                                     .fp8_compute = fp8_operands(build),
                                     .rounding = each_step(build)};
-  return build.builder.add(name, std::make_unique<ExpertMlp>(layer_index, build.experts, experts), {x, ids, weights},
+  return build.builder.add(name, std::make_unique<ExpertMlp>(layer_index, build.experts, experts), std::move(inputs),
                            {build.config.hidden});
 }
 
@@ -265,7 +288,8 @@ ValueId decoder_block(BuildContext& build, const std::string& name, const LayerS
   const ValueId attention = attention_block(build, name + ".self_attn", layer, attention_in);
   const ValueId middle = residual_block(build, name + ".attention_residual", x, attention);
   const ValueId mlp_in = norm_block(build, fmt::format("{}.{}", name, mlp_norm), middle);
-  const ValueId mlp = layer.moe ? moe_block(build, name + ".mlp", layer, layer_index, mlp_in)
+  const ValueId mlp = layer.moe ? moe_block(build, name + ".mlp", layer, layer_index, mlp_in,
+                                            guess_block(build, name + ".next", layer_index + 1, middle))
                                 : dense_block(build, name + ".mlp", layer, mlp_in);
   return residual_block(build, name, middle, mlp);
 }

@@ -22,6 +22,7 @@ struct BuildContext {
   ProgramBuilder& builder;
   Numerics numerics;
   std::int64_t context;  // most tokens of a session
+  bool hints = false;    // layers also guess which experts the next one will choose, for a source that reads them
 };
 
 // (rows, hidden) of the batch's tokens, from the embedding table.
@@ -36,8 +37,15 @@ ValueId attention_block(BuildContext& build, const std::string& name, const Laye
 // SwiGLU MLP: down(silu(gate(x)) * up(x)).
 ValueId dense_block(BuildContext& build, const std::string& name, const LayerSpec& layer, ValueId x);
 
-// Router and experts. `layer_index` is the layer's number for the ExpertSource.
-ValueId moe_block(BuildContext& build, const std::string& name, const LayerSpec& layer, int layer_index, ValueId x);
+// The routers' choices: ids, and weights behind them. The steps are called `name`.router_logits and `name`.topk, the
+// weights are those of `router`.gate.
+ValueId router_block(BuildContext& build, const std::string& name, const std::string& router, int layer_index,
+                     ValueId x);
+
+// Router and experts. `layer_index` is the layer's number for the ExpertSource, `guess` what router_block() said of the
+// next layer, or -1.
+ValueId moe_block(BuildContext& build, const std::string& name, const LayerSpec& layer, int layer_index, ValueId x,
+                  ValueId guess = -1);
 
 // A whole layer: norm, attention, residual sum, norm, MLP or experts, residual sum. `name` is e.g. "layers.3",
 // `mlp_norm` the second norm's name in it.

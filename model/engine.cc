@@ -111,6 +111,7 @@ std::vector<std::int32_t> stop_ids_of(const ModelConfig& config, const Generatio
 
 struct Engine::State {
   State(Checkpoint opened, const EngineOptions& options);
+  void build(bool hints);
   MemoryPlan::Experts planned_experts() const;
   MemoryPlan make_plan(const EngineOptions& options);
   void load(const EngineOptions& options);
@@ -126,6 +127,7 @@ struct Engine::State {
   WeightStore weights;
   ExpertStore experts;
   Programs programs;
+  bool with_hints = false;
   MemoryPlan plan;
   GenerationConfig generation;
   std::unique_ptr<Tokenizer> tokenizer;
@@ -155,15 +157,23 @@ Engine::State::State(Checkpoint opened, const EngineOptions& options)
   generation = read_generation_config(checkpoint.path());
   tokenizer = open_tokenizer(checkpoint.path());
   stop_ids = stop_ids_of(config, generation, *family, tokenizer.get());
-  programs = build_programs(*family, config, weights, experts, context);
+  const bool hints = options.expert_io != DiskIo::mapped && options.expert_overlap;
+  build(hints);
   plan = make_plan(options);
   if (plan.context < context) {
     context = plan.context;
-    weights.start_over();
-    programs = build_programs(*family, config, weights, experts, context);
+    build(hints);
     plan = make_plan(options);
   }
+  if (plan.experts.resident && hints) build(false);  // takes no more than was planned
   if (!options.headers_only) load(options);
+}
+
+// Of headers only.
+void Engine::State::build(bool hints) {
+  with_hints = hints;
+  weights.start_over();
+  programs = build_programs(*family, config, weights, experts, context, hints);
 }
 
 MemoryPlan::Experts Engine::State::planned_experts() const {
@@ -197,12 +207,15 @@ MemoryPlan Engine::State::make_plan(const EngineOptions& options) {
 void Engine::State::load(const EngineOptions& options) {
   plan.check(checkpoint.path());
   weights.start_loading();
-  programs = build_programs(*family, config, weights, experts, context);
+  programs = build_programs(*family, config, weights, experts, context, with_hints);
   weights.finish_loading();
   for (std::string& warning : weights.warnings()) config.warnings.push_back(std::move(warning));
   if (plan.experts.resident) return experts.preload(options.progress);
   if (options.expert_io == DiskIo::mapped) return experts.stay_mapped();
-  experts.stream({.bytes = plan.experts.cache_bytes, .io = options.expert_io, .copies = options.expert_dirs});
+  experts.stream({.bytes = plan.experts.cache_bytes,
+                  .io = options.expert_io,
+                  .copies = options.expert_dirs,
+                  .overlap = options.expert_overlap});
 }
 
 Engine::Engine(std::unique_ptr<State> state) : state_(std::move(state)) {}

@@ -59,6 +59,7 @@ struct EngineOptions {
   // cache in what the plan leaves.
   std::uint64_t expert_cache_bytes = 0;
   DiskIo expert_io = DiskIo::automatic;
+  bool expert_overlap = true;  // experts are read while others are multiplied, and ahead of layers; off to compare
   std::vector<std::filesystem::path> expert_dirs;  // folders with copies of the files, on other disks
   bool headers_only = false;   // checks and plans everything, reads no weights; such an engine cannot compute
   bool absent_shards = false;  // with headers_only: files that the index names may be missing (Shards::planned)

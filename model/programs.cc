@@ -8,7 +8,7 @@
 namespace millrace {
 
 Programs build_programs(const Family& family, const ModelConfig& config, WeightStore& weights, ExpertSource& experts,
-                        std::int64_t context) {
+                        std::int64_t context, bool hints) {
   const auto build = [&](const std::function<void(BuildContext&)>& append) {
     ProgramBuilder builder;
     BuildContext build_context = {.config = config,
@@ -16,7 +16,8 @@ Programs build_programs(const Family& family, const ModelConfig& config, WeightS
                                   .experts = experts,
                                   .builder = builder,
                                   .numerics = weights.options().numerics,
-                                  .context = context};
+                                  .context = context,
+                                  .hints = hints};
     append(build_context);
     return std::move(builder).build();
   };

@@ -14,9 +14,9 @@ struct Programs {
   std::vector<Program> mtp;
 };
 
-// Builds them, which asks `weights` for everything but experts. Config, weights and experts outlive the result. Throws
-// what the store throws.
+// Builds them, which asks `weights` for everything but experts. Config, weights and experts outlive the result. With
+// `hints` layers guess what the next one will ask of `experts`. Throws what the store throws.
 Programs build_programs(const Family& family, const ModelConfig& config, WeightStore& weights, ExpertSource& experts,
-                        std::int64_t context);
+                        std::int64_t context, bool hints = false);
 
 }  // namespace millrace

@@ -79,6 +79,8 @@ struct ExpertMlp::Memory {
   std::int32_t* first;      // (experts + 1) first pair of each expert
   std::int32_t* pair_row;   // (rows * top_k) the row of each pair
   std::int32_t* pair_of;    // (rows, top_k) the pair of each choice, -1 in inactive rows
+  std::int32_t* hinted;     // (experts) of the next layer
+  float* hint_weight;       // (experts)
   std::int64_t wave_pairs;  // room for pairs in a wave, for the values below
   float* gate;              // (wave_pairs, width), then silu(gate) * up
   float* up;                // (wave_pairs, width)
@@ -140,6 +142,8 @@ ExpertMlp::Memory ExpertMlp::layout(std::int64_t rows, int threads, std::byte* s
   memory.first = carver.take<std::int32_t>(options_.experts + 1);
   memory.pair_row = carver.take<std::int32_t>(pairs);
   memory.pair_of = carver.take<std::int32_t>(pairs);
+  memory.hinted = carver.take<std::int32_t>(options_.experts);
+  memory.hint_weight = carver.take<float>(options_.experts);
   memory.wave_pairs = std::min(pairs, std::max(2 * rows, least_wave_pairs));
   memory.gate = carver.take<float>(memory.wave_pairs * options_.width);
   memory.up = carver.take<float>(memory.wave_pairs * options_.width);
@@ -188,6 +192,24 @@ std::int64_t ExpertMlp::group_rows(const StepContext& context, const Memory& mem
   std::copy_backward(memory.first, memory.first + experts, memory.first + experts + 1);
   memory.first[0] = 0;
   return used;
+}
+
+void ExpertMlp::hint_next(const StepContext& context, const Memory& memory) const {
+  const auto* ids = context.input<std::int32_t>(3);
+  const float* weights = context.input(4);
+  std::fill_n(memory.hint_weight, options_.experts, 0.0f);
+  for (std::int64_t i = 0; i < context.rows * options_.top_k; ++i) {
+    require(ids[i] >= 0 && ids[i] < options_.experts, Errc::bad_argument,
+            "expert_mlp: layer {}: a hint of expert {}, expected 0 to {}", layer_, ids[i], options_.experts - 1);
+    memory.hint_weight[ids[i]] += std::abs(weights[i]);
+  }
+  std::int64_t count = 0;
+  for (std::int32_t expert = 0; expert < options_.experts; ++expert)
+    if (memory.hint_weight[expert] > 0) memory.hinted[count++] = expert;
+  if (2 * count < options_.experts)
+    std::sort(memory.hinted, memory.hinted + count,
+              [&](std::int32_t a, std::int32_t b) { return memory.hint_weight[a] > memory.hint_weight[b]; });
+  source_.hint({.layer = layer_ + 1, .experts = std::span(memory.hinted, static_cast<std::size_t>(count))});
 }
 
 void ExpertMlp::add(Wave& wave, const Memory& memory, std::int32_t expert, ExpertLease&& lease) const {
@@ -332,6 +354,7 @@ void ExpertMlp::run(const StepContext& context) const {
                   .rows = context.rows,
                   .experts = std::span(memory.used, static_cast<std::size_t>(used)),
                   .first = memory.first});
+  if (context.inputs.size() > 3) hint_next(context, memory);
   for (std::size_t form = 0; form < form_count_; ++form) {
     const std::size_t row_bytes = packed_row_bytes(forms_[form], hidden);
     if (row_bytes == 0) continue;

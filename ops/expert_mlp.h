@@ -10,6 +10,9 @@
 // memory, in any order where the results of all pairs fit the scratch, else in that of the ids, so that a source that
 // reads from a disk goes on reading meanwhile. What a row gets from an expert does not depend on the other rows. Rows
 // that a run marks inactive (RunInputs::inactive) get no expert; their sum is 0.
+//
+// The operator may be told what the next layer is likely to choose, and passes that on to its source as a hint, experts
+// that have most of the weight first, or in the order of their ids once that is most of a layer.
 #pragma once
 
 #include <array>
@@ -43,7 +46,8 @@ class ExpertMlp final : public Op {
  public:
   static constexpr int max_leases = 8;  // experts held at a time: what a source must be able to keep
 
-  // Inputs: x (rows, hidden); ids i32 (rows, top_k), strictly ascending in each row; weights (rows, top_k).
+  // Inputs: x (rows, hidden); ids i32 (rows, top_k), strictly ascending in each row; weights (rows, top_k); and perhaps
+  // ids and weights of the same form for layer + 1.
   // Output: (rows, hidden). `source` must outlive the operator and give gate, up (width, hidden), down (hidden, width).
   // run() throws Error(bad_argument) for ids that are out of range or out of order and for experts of other shapes.
   ExpertMlp(int layer, ExpertSource& source, const ExpertMlpOptions& options);
@@ -67,6 +71,7 @@ class ExpertMlp final : public Op {
   Matrix matrix(const Tensor& weight) const;
   Memory layout(std::int64_t rows, int threads, std::byte* scratch) const;
   std::int64_t group_rows(const StepContext& context, const Memory& memory) const;
+  void hint_next(const StepContext& context, const Memory& memory) const;
   void add(Wave& wave, const Memory& memory, std::int32_t expert, ExpertLease&& lease) const;
   void take_next(Wave& wave, const Memory& memory, std::int64_t first, std::int64_t used) const;
   void take_present(Wave& wave, const Memory& memory, std::int64_t first, std::int64_t used) const;

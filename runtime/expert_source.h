@@ -46,6 +46,12 @@ struct ExpertDemand {
   const std::int32_t* first = nullptr;    // by id: expert e is for first[e + 1] - first[e] of the rows
 };
 
+// What a later layer may ask for.
+struct ExpertHint {
+  int layer = 0;
+  std::span<const std::int32_t> experts;  // ids that the layer has, each once, the likeliest first
+};
+
 // All methods are for the computing thread.
 class ExpertSource {
  public:
@@ -54,6 +60,10 @@ class ExpertSource {
   // Announces the acquire() calls that follow, each expert once: a source may begin to read. What an earlier demand
   // announced and nobody acquired is void.
   virtual void demand([[maybe_unused]] const ExpertDemand& demand) {}
+
+  // A source may read these once nothing that is demanded waits. Replaces earlier hints; the next demand voids it.
+  // Results do not depend on hints, and an error of what they bring is none unless someone acquires it.
+  virtual void hint([[maybe_unused]] const ExpertHint& hint) {}
 
   // Bytes of the weights of one expert of `layer` as kernels read them, scales included.
   virtual std::uint64_t expert_bytes(int layer) const = 0;

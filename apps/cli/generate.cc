@@ -82,22 +82,34 @@ nlohmann::json json_experts(const Engine& engine) {
           {"slot_bytes", stats->slot_bytes},
           {"hits", stats->hits},
           {"misses", stats->misses},
+          {"hinted", stats->hinted},
+          {"hints_used", stats->hints_used},
           {"reads", stats->reads},
           {"bytes_read", stats->bytes_read},
           {"read_seconds", stats->read_seconds},
           {"wait_seconds", stats->wait_seconds}};
 }
 
-// One line, or nothing.
+// Nothing, or a line: what reading ahead of the layers was good for.
+std::string hints_line(const ExpertCacheStats& stats) {
+  if (stats.hinted == 0) return {};
+  const auto used = static_cast<double>(stats.hints_used);
+  const double per_read = per_second(stats.read_seconds, static_cast<double>(stats.reads));
+  return fmt::format(
+      "hints      {} experts read before a layer asked, {:.1f} % of them in vain, {:.2f} s ahead in all\n",
+      stats.hinted, 100 * (1 - per_second(used, static_cast<double>(stats.hinted))), used * per_read);
+}
+
+// A line or two, or nothing.
 std::string experts_line(const Engine& engine) {
   const std::optional<ExpertCacheStats> stats = engine.expert_stats();
   if (!stats) return {};
   const auto read = static_cast<double>(stats->bytes_read);
   return fmt::format(
-      "experts    {:.1f} % found in a cache of {}; {} read by {} at {}/s, {:.2f} s waited for\n",
+      "experts    {:.1f} % found in a cache of {}; {} read by {} at {}/s, {:.2f} s waited for\n{}",
       100 * per_second(static_cast<double>(stats->hits), static_cast<double>(stats->hits + stats->misses)),
       bytes_text(static_cast<double>(stats->slots * stats->slot_bytes)), bytes_text(read), stats->reader,
-      bytes_text(per_second(read, stats->read_seconds)), stats->wait_seconds);
+      bytes_text(per_second(read, stats->read_seconds)), stats->wait_seconds, hints_line(*stats));
 }
 
 // One line, or nothing.

@@ -97,6 +97,10 @@ void add_engine_options(CLI::App& app, EngineFlags& flags) {
       ->option_text("HOW")
       ->check(CLI::IsMember(std::vector<std::string>{"auto", "uring", "threads", "mmap"}))
       ->group(group);
+  // For measurements; no page of help has it.
+  app.add_flag("--expert-overlap,!--no-expert-overlap", flags.expert_overlap,
+               "read experts while others are multiplied, and ahead of layers")
+      ->group("");
   app.add_option("--expert-dir", flags.expert_dirs, "folder with a copy of the model's files on another disk")
       ->option_text("DIR")
       ->allow_extra_args(false)
@@ -122,6 +126,7 @@ EngineOptions engine_options(const EngineFlags& flags) {
   options.window = flags.window;
   for (const auto& [name, io] : expert_io_names)
     if (name == flags.expert_io) options.expert_io = io;
+  options.expert_overlap = flags.expert_overlap;
   options.expert_dirs.assign(flags.expert_dirs.begin(), flags.expert_dirs.end());
   options.mtp_layers = flags.mtp_layers;
   if (flags.router_dtype != "f32")

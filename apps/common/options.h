@@ -25,6 +25,7 @@ struct EngineFlags {
   std::int64_t chunk = 0;
   std::int64_t window = 0;
   std::string expert_io = "auto";
+  bool expert_overlap = true;
   std::vector<std::string> expert_dirs;
   int mtp_layers = 0;  // set by the subcommand
 };

@@ -339,6 +339,89 @@ TEST_F(ExpertCacheTest, AFileThatIsWrittenToIsNoticed) {
   cache_->acquire(1, 3);
 }
 
+// Until all reads are done, whatever they are for.
+void wait_for_reads(const ExpertCache& cache, std::uint64_t reads) {
+  for (int i = 0; i < 5000 && cache.stats().reads < reads; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+}
+
+TEST_F(ExpertCacheTest, HintsAreReadAheadAndThenThere) {
+  write();
+  for (const DiskIo io : {DiskIo::automatic, DiskIo::threads}) {
+    open({.io = io});
+    WeightStore store(*checkpoint_, {.format = WeightFormat::fp8});
+    ExpertStore wanted(store, layers);
+    demand(1, {0, 1});
+    cache_->hint({.layer = 2, .experts = std::vector<std::int32_t>{9, 3, 14}});
+    for (int expert : {0, 1}) expect_right(1, expert, wanted);
+    wait_for_reads(*cache_, 5);
+    EXPECT_EQ(cache_->stats().hinted, 3u);
+    demand(2, {3, 5, 14});
+    for (int expert : {3, 5, 14}) expect_right(2, expert, wanted);
+    const ExpertCacheStats stats = cache_->stats();
+    EXPECT_EQ(stats.reads, 6u);
+    EXPECT_EQ(stats.hits, 0u);
+    EXPECT_EQ(stats.misses, 5u);
+    EXPECT_EQ(stats.hints_used, 2u);
+    demand(2, {3, 9});
+    EXPECT_EQ(cache_->stats().hits, 2u);
+  }
+}
+
+// Demands, hints right and wrong, at any moment of the reads before.
+TEST_F(ExpertCacheTest, HintsAtAnyTime) {
+  write();
+  for (const DiskIo io : {DiskIo::automatic, DiskIo::threads}) {
+    open({.io = io});
+    WeightStore store(*checkpoint_, {.format = WeightFormat::fp8});
+    ExpertStore wanted(store, layers);
+    test::Random random(7);
+    const auto some = [&](std::int64_t most) {
+      std::vector<std::int32_t> ids;
+      for (std::int32_t id = 0; id < experts; ++id)
+        if (random.below(experts) < most) ids.push_back(id);
+      return ids;
+    };
+    for (int pass = 0; pass < 300; ++pass) {
+      const int layer = 1 + pass % 2;
+      const std::vector<std::int32_t> ids = some(1 + random.below(experts)), hinted = some(1 + random.below(experts));
+      demand(layer, ids);
+      cache_->hint({.layer = 3 - layer, .experts = hinted});
+      for (const std::int32_t id : ids) expect_right(layer, id, wanted);
+      if (pass % 7 == 0) expect_right(3 - layer, static_cast<int>(random.below(experts)), wanted);
+    }
+    EXPECT_GT(cache_->stats().hints_used, 0u);
+  }
+}
+
+TEST_F(ExpertCacheTest, AnErrorOfAHintIsNoneUntilTheExpertIsDemanded) {
+  write();
+  open(with_faults());
+  WeightStore store(*checkpoint_, {.format = WeightFormat::fp8});
+  ExpertStore wanted(store, layers);
+  demand(1, {0});
+  expect_right(1, 0, wanted);
+  faults_.error = EIO;
+  cache_->hint({.layer = 2, .experts = std::vector<std::int32_t>{3, 4}});
+  for (int i = 0; i < 5000 && cache_->stats().hinted < 2; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  demand(2, {7});
+  EXPECT_THAT(test::error_of(Errc::io, [&] { cache_->acquire(2, 7); }), HasSubstr("experts.7."));
+  faults_.error = 0;
+  demand(2, {3, 7});
+  for (int expert : {3, 7}) expect_right(2, expert, wanted);
+  expect_right(2, 4, wanted);
+}
+
+TEST_F(ExpertCacheTest, WithoutOverlapEverythingIsThereFirst) {
+  write();
+  open({.overlap = false});
+  demand(1, {0, 3, 5});
+  for (int expert : {0, 3, 5}) EXPECT_TRUE(cache_->try_acquire(1, expert));
+  cache_->hint({.layer = 2, .experts = std::vector<std::int32_t>{1}});
+  EXPECT_EQ(cache_->stats().hinted, 0u);
+}
+
 TEST_F(ExpertCacheTest, CopiesShareTheReadsAndReplaceEachOther) {
   write();
   const test::TempFolder other;

@@ -11,6 +11,7 @@
 #include "runtime/float_mode.h"
 #include "runtime/run_inputs.h"
 #include "tests/oracle/expert_mlp.h"
+#include "tests/support/errors.h"
 #include "tests/support/random.h"
 #include "tests/support/run_op.h"
 #include "tests/support/tiers.h"
@@ -34,6 +35,11 @@ class Experts final : public ExpertSource {
     demanded_.assign(demand.experts.begin(), demand.experts.end());
     EXPECT_EQ(demand.layer, 3);
     acquired_.clear();
+  }
+  void hint(const ExpertHint& hint) override {
+    hinted_.assign(hint.experts.begin(), hint.experts.end());
+    EXPECT_EQ(hint.layer, 4);
+    EXPECT_TRUE(acquired_.empty());
   }
   std::uint64_t expert_bytes(int) const override { return 1000; }
   std::optional<ExpertLease> try_acquire(int layer, int expert) override {
@@ -67,7 +73,7 @@ class Experts final : public ExpertSource {
     return out;
   }
 
-  std::vector<std::int32_t> demanded_, acquired_;
+  std::vector<std::int32_t> demanded_, acquired_, hinted_;
   int held_ = 0, most_held_ = 0;
   test::Random* late_ = nullptr;  // decides which experts are not there yet
 
@@ -150,6 +156,34 @@ std::vector<float> composed(const Experts& source, const Case& row) {
 
 ExpertMlpOptions small(Compute compute, Rounding rounding) {
   return {.hidden = 200, .width = 136, .top_k = 4, .experts = 24, .compute = compute, .rounding = rounding};
+}
+
+// What the next layer may choose is passed on, by the sum of its weights, or by ids where it is most of the layer; the
+// result stays the same.
+TEST(ExpertMlp, HintsGoToTheSource) {
+  test::Random random(9);
+  Experts source(random, 24, 200, 136);
+  const Case c = make_case(random, small(Compute::bf16, Rounding::none), 2);
+  const auto want = run(Isa::scalar, source, c);
+  EXPECT_TRUE(source.hinted_.empty());
+  const auto hinted = [&](const Case& of, const std::vector<std::int32_t>& ids, const std::vector<float>& weights) {
+    std::vector<float> y(of.x.size());
+    source.acquired_.clear();
+    test::run_op(ExpertMlp(3, source, of.options), of.rows,
+                 {of.x.data(), of.ids.data(), of.weights.data(), ids.data(), weights.data()}, {y.data()});
+    return y;
+  };
+  EXPECT_EQ(hinted(c, {0, 3, 5, 7, 3, 5, 8, 9}, {.1f, .2f, .3f, .5f, .4f, .25f, .05f, .9f}), want);
+  EXPECT_EQ(source.hinted_, (std::vector<std::int32_t>{9, 3, 5, 7, 0, 8}));
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_EQ(hinted(c, {0, 3, 5, 7, 3, 5, 8, 9}, {nan, nan, nan, nan, .4f, .25f, .05f, .9f}), want);
+  EXPECT_EQ(source.hinted_, (std::vector<std::int32_t>{9, 8}));
+  test::error_of(Errc::bad_argument, [&] { hinted(c, {0, 3, 5, 24, 3, 5, 8, 9}, std::vector<float>(8, 1)); });
+
+  const Case many = make_case(random, small(Compute::bf16, Rounding::none), 40);
+  hinted(many, many.ids, many.weights);
+  EXPECT_TRUE(std::is_sorted(source.hinted_.begin(), source.hinted_.end()));
+  EXPECT_EQ(source.hinted_.size(), 24u);
 }
 
 TEST(ExpertMlp, MatchesTheOracle) {
