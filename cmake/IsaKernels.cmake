@@ -3,11 +3,12 @@
 
 set(MILLRACE_ISA_TIERS "")
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-  set(MILLRACE_ISA_TIERS avx2 avx512 avx512bf16)
+  set(MILLRACE_ISA_TIERS avx2 avx512 avx512bf16 amx)
 endif()
 set(MILLRACE_ISA_FLAGS_avx2 -march=x86-64-v3)
 set(MILLRACE_ISA_FLAGS_avx512 -march=x86-64-v4 -mprefer-vector-width=512)
 set(MILLRACE_ISA_FLAGS_avx512bf16 ${MILLRACE_ISA_FLAGS_avx512} -mavx512bf16 -mavx512vbmi -mavx512vbmi2 -mavx512vnni -mgfni)
+set(MILLRACE_ISA_FLAGS_amx ${MILLRACE_ISA_FLAGS_avx512bf16} -mamx-tile -mamx-bf16)
 
 # add_isa_kernels(<target> <tier> <source>...): compiles the sources for the tier and links them into the target.
 # A tier this processor family does not have is skipped.

@@ -13,6 +13,7 @@ MILLRACE_DECLARE_TIERS(ReadStreamFn, read_stream)
 MILLRACE_DECLARE_TIERS(ReadStreamFn, raw_read)
 MILLRACE_DECLARE_TIERS(MultiplyPeakFn, peak_fma)
 MILLRACE_DECLARE_TIERS(MultiplyPeakFn, peak_dpbf16)
+MILLRACE_DECLARE_TIERS(MultiplyPeakFn, peak_tdpbf16)
 
 namespace scalar {
 
@@ -65,6 +66,7 @@ std::vector<MultiplyPeak> multiply_peaks() {
   if (isa == Isa::avx2) add(Isa::avx2, "fp32 fma avx2", MILLRACE_AVX2(peak_fma), 16);
   add(Isa::avx512, "fp32 fma avx512", MILLRACE_AVX512(peak_fma), 16);
   add(Isa::avx512bf16, "vdpbf16ps", MILLRACE_AVX512BF16(peak_dpbf16), 32);
+  add(Isa::amx, "tdpbf16ps", MILLRACE_AMX(peak_tdpbf16), 16 * 16 * 32);
   return peaks;
 }
 

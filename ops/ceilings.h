@@ -19,7 +19,7 @@ extern const Kernel<ReadStreamFn> read_stream_kernel;
 // The same without prefetches: what loads alone reach.
 extern const Kernel<ReadStreamFn> raw_read_kernel;
 
-// `steps` rounds of 16 independent chains of multiply-adds on registers.
+// `steps` rounds of 16 multiply-adds on registers, in chains that depend on themselves only.
 using MultiplyPeakFn = float(std::int64_t steps) noexcept;
 
 struct MultiplyPeak {

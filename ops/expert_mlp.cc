@@ -37,6 +37,7 @@ constexpr std::int64_t many_rows = 64;
 constexpr std::int64_t panel = linear_block;    // outputs of a task
 constexpr std::int64_t least_wave_pairs = 512;  // pairs a wave may hold however few rows there are
 constexpr std::int64_t pack_grain = 4;          // rows per task of packing and combining
+constexpr std::int64_t pack_part = 512;         // elements per task of packing tiles
 
 void round_panel(float* values, std::int64_t rows, std::int64_t stride, std::int64_t begin, std::int64_t end) {
   for (std::int64_t row = 0; row < rows; ++row)
@@ -74,7 +75,7 @@ class Carver {
 struct ExpertMlp::Memory {
   using Packed = std::array<std::byte*, most_forms>;  // not used by forms that take rows as they are
 
-  Packed packed_x;          // (rows) packed in each form
+  Packed packed_x;          // (rows) packed in each form; as tiles (wave_pairs), of the rows of the wave's pairs
   std::int32_t* used;       // the experts that have rows, ascending
   std::int32_t* first;      // (experts + 1) first pair of each expert
   std::int32_t* pair_row;   // (rows * top_k) the row of each pair
@@ -108,7 +109,6 @@ struct ExpertMlp::Wave {
   std::int64_t count = 0;
   std::int64_t base = 0;   // the pair at the start of the room for pairs
   std::int64_t pairs = 0;  // of all of them
-
   bool is_full() const { return count == max_leases; }
 };
 
@@ -133,21 +133,21 @@ ExpertMlp::Memory ExpertMlp::layout(std::int64_t rows, int threads, std::byte* s
   const std::int64_t pairs = rows * options_.top_k;
   Carver carver(scratch);
   Memory memory{};
-  const auto take_packed = [&](std::int64_t count, std::int64_t inputs, auto& packed) {
-    for (std::size_t form = 0; form < form_count_; ++form)
-      packed[form] = carver.take<std::byte>(count * static_cast<std::int64_t>(packed_row_bytes(forms_[form], inputs)));
-  };
-  take_packed(rows, options_.hidden, memory.packed_x);
+  memory.wave_pairs = std::min(pairs, std::max(2 * rows, least_wave_pairs));
+  for (std::size_t form = 0; form < form_count_; ++form) {
+    const bool tiles = forms_[form] == Compute::bf16_tiles && isa_supported(Isa::amx);  // whatever tier is active now
+    const auto bytes = [&](auto inputs) { return static_cast<std::int64_t>(packed_row_bytes(forms_[form], inputs)); };
+    memory.packed_x[form] = carver.take<std::byte>((tiles ? memory.wave_pairs : rows) * bytes(options_.hidden));
+    memory.packed_t[form] = carver.take<std::byte>(memory.wave_pairs * bytes(options_.width));
+  }
   memory.used = carver.take<std::int32_t>(options_.experts);
   memory.first = carver.take<std::int32_t>(options_.experts + 1);
   memory.pair_row = carver.take<std::int32_t>(pairs);
   memory.pair_of = carver.take<std::int32_t>(pairs);
   memory.hinted = carver.take<std::int32_t>(options_.experts);
   memory.hint_weight = carver.take<float>(options_.experts);
-  memory.wave_pairs = std::min(pairs, std::max(2 * rows, least_wave_pairs));
   memory.gate = carver.take<float>(memory.wave_pairs * options_.width);
   memory.up = carver.take<float>(memory.wave_pairs * options_.width);
-  take_packed(memory.wave_pairs, options_.width, memory.packed_t);
   memory.y = carver.take<float>(memory.wave_pairs * options_.hidden);
   memory.worker_bytes = linear_scratch_bytes(std::max(options_.hidden, options_.width));
   memory.workers = carver.take<std::byte>(threads * static_cast<std::int64_t>(memory.worker_bytes));
@@ -257,11 +257,26 @@ void ExpertMlp::take_present(Wave& wave, const Memory& memory, std::int64_t firs
   if (wave.count == 0) add(wave, memory, memory.used[first], source_.acquire(layer_, memory.used[first]));
 }
 
+// The rows of the wave's pairs for kernels that take tiles: these do not choose rows.
+void ExpertMlp::pack_tiles(const StepContext& context, const Memory& memory, const Wave& wave) const {
+  const std::int64_t hidden = options_.hidden, parts = (hidden + pack_part - 1) / pack_part, tasks = wave.count * parts;
+  for (std::size_t form = 0; form < form_count_; ++form) {
+    if (!takes_tiles(forms_[form])) continue;
+    const std::size_t row_bytes = packed_row_bytes(forms_[form], hidden);
+    context.parallel.for_tasks(tasks, wave.pairs * hidden / tasks, [&](std::int64_t task, int) {
+      const Wave::Expert& expert = wave.experts[static_cast<std::size_t>(task / parts)];
+      const std::int64_t begin = task % parts * pack_part, end = std::min(hidden, begin + pack_part);
+      pack_columns(forms_[form], context.input(0) + begin, hidden, memory.pair_row + expert.first_pair, expert.pairs,
+                   hidden, begin, end,
+                   memory.packed_x[form] + static_cast<std::size_t>(expert.first_pair - wave.base) * row_bytes);
+    });
+  }
+}
+
 // One panel of gate and of up per task, multiplied and packed for `down` on the spot.
 void ExpertMlp::gate_and_up(const StepContext& context, const Memory& memory, const Wave& wave) const {
-  const std::int64_t width = options_.width, panels = (width + panel - 1) / panel;
+  const std::int64_t width = options_.width, panels = (width + panel - 1) / panel, tasks = wave.count * panels;
   SwiGluFn* swiglu = swiglu_kernel.best();
-  const std::int64_t tasks = wave.count * panels;
   const std::int64_t work = 2 * wave.pairs * width * options_.hidden / tasks;  // on average
   std::fill_n(memory.prepared, context.parallel.threads(), -1);
   context.parallel.for_tasks(tasks, work, [&](std::int64_t task, int worker) {
@@ -273,35 +288,35 @@ void ExpertMlp::gate_and_up(const StepContext& context, const Memory& memory, co
     float* gate = memory.gate + at * width;
     float* up = memory.up + at * width;
     const auto multiply = [&](const Matrix& matrix, float* y, bool same_x) {
-      const bool packed = packed_row_bytes(forms_[matrix.form], options_.hidden) > 0;
-      linear_kernel(forms_[matrix.form], expert.pairs)(
-          {.weight = matrix.weight,
-           .x = packed ? static_cast<const void*>(memory.packed_x[matrix.form]) : context.input(0),
-           .x_rows = memory.pair_row + expert.first_pair,
-           .rows = expert.pairs,
-           .y = y,
-           .y_stride = width,
-           .begin = begin,
-           .end = end,
-           .scratch = memory.workers + static_cast<std::size_t>(worker) * memory.worker_bytes,
-           .same_x = same_x});
+      const Compute form = forms_[matrix.form];
+      const std::size_t row_bytes = packed_row_bytes(form, options_.hidden);
+      const std::int64_t first = takes_tiles(form) ? at : 0;  // tiles are of the wave's pairs, else rows are chosen
+      const std::byte* packed = memory.packed_x[matrix.form] + static_cast<std::size_t>(first) * row_bytes;
+      LinearFn* kernel = linear_kernel(form, expert.pairs);
+      kernel({.weight = matrix.weight,
+              .x = row_bytes > 0 ? static_cast<const void*>(packed) : context.input(0),
+              .x_rows = takes_tiles(form) ? nullptr : memory.pair_row + expert.first_pair,
+              .rows = expert.pairs,
+              .y = y,
+              .y_stride = width,
+              .begin = begin,
+              .end = end,
+              .scratch = memory.workers + static_cast<std::size_t>(worker) * memory.worker_bytes,
+              .same_x = same_x});
       if (options_.rounding == Rounding::bf16) round_panel(y, expert.pairs, width, begin, end);
     };
     multiply(expert.gate, gate, prepared && one_form);
     multiply(expert.up, up, one_form);
+    for (std::int64_t i = begin; i < expert.pairs * width; i += width)
+      swiglu(gate + i, up + i, gate + i, end - begin, options_.rounding);
     const Compute form = forms_[expert.down.form];
-    std::byte* packed = memory.packed_t[expert.down.form] + packed_row_bytes(form, begin);
-    for (std::int64_t row = 0; row < expert.pairs; ++row) {
-      float* t = gate + row * width + begin;
-      swiglu(t, up + row * width + begin, t, end - begin, options_.rounding);
-      pack_rows(form, t, 1, end - begin, packed + static_cast<std::size_t>(at + row) * packed_row_bytes(form, width));
-    }
+    pack_columns(form, gate + begin, width, nullptr, expert.pairs, width, begin, end,
+                 memory.packed_t[expert.down.form] + static_cast<std::size_t>(at) * packed_row_bytes(form, width));
   });
 }
 
 void ExpertMlp::down(const StepContext& context, const Memory& memory, const Wave& wave) const {
-  const std::int64_t hidden = options_.hidden, panels = (hidden + panel - 1) / panel;
-  const std::int64_t tasks = wave.count * panels;
+  const std::int64_t hidden = options_.hidden, panels = (hidden + panel - 1) / panel, tasks = wave.count * panels;
   const std::int64_t work = wave.pairs * options_.width * hidden / tasks;  // on average
   std::fill_n(memory.prepared, context.parallel.threads(), -1);
   context.parallel.for_tasks(tasks, work, [&](std::int64_t task, int worker) {
@@ -357,7 +372,7 @@ void ExpertMlp::run(const StepContext& context) const {
   if (context.inputs.size() > 3) hint_next(context, memory);
   for (std::size_t form = 0; form < form_count_; ++form) {
     const std::size_t row_bytes = packed_row_bytes(forms_[form], hidden);
-    if (row_bytes == 0) continue;
+    if (row_bytes == 0 || takes_tiles(forms_[form])) continue;
     context.parallel.for_range(context.rows, pack_grain, [&](std::int64_t begin, std::int64_t end, int) {
       pack_rows(forms_[form], context.input(0) + begin * hidden, end - begin, hidden,
                 memory.packed_x[form] + static_cast<std::size_t>(begin) * row_bytes);
@@ -372,6 +387,7 @@ void ExpertMlp::run(const StepContext& context) const {
       take_present(wave, memory, first, used);
     else
       take_next(wave, memory, first, used);
+    pack_tiles(context, memory, wave);
     gate_and_up(context, memory, wave);
     down(context, memory, wave);
     if (!any_order) combine(context, memory, wave.base, wave.base + wave.pairs);

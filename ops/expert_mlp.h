@@ -75,6 +75,7 @@ class ExpertMlp final : public Op {
   void add(Wave& wave, const Memory& memory, std::int32_t expert, ExpertLease&& lease) const;
   void take_next(Wave& wave, const Memory& memory, std::int64_t first, std::int64_t used) const;
   void take_present(Wave& wave, const Memory& memory, std::int64_t first, std::int64_t used) const;
+  void pack_tiles(const StepContext& context, const Memory& memory, const Wave& wave) const;
   void gate_and_up(const StepContext& context, const Memory& memory, const Wave& wave) const;
   void down(const StepContext& context, const Memory& memory, const Wave& wave) const;
   void combine(const StepContext& context, const Memory& memory, std::int64_t begin, std::int64_t end) const;

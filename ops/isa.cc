@@ -1,8 +1,10 @@
 #include "ops/isa.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 
+#include "ops/tile_unit.h"
 #include "runtime/error.h"
 
 namespace millrace {
@@ -25,6 +27,8 @@ bool detect(Isa isa) noexcept {
       return detect(Isa::avx512) && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vbmi") &&
              __builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("avx512vnni") &&
              __builtin_cpu_supports("gfni");
+    case Isa::amx:
+      return detect(Isa::avx512bf16) && has_tile_unit();
 #endif
     default:
       return false;
@@ -38,14 +42,19 @@ Isa best_supported() noexcept {
   return best;
 }
 
+void prepare(Isa isa) {
+  if (isa == Isa::amx) allow_tiles();
+}
+
 Isa initial_isa() {
   const char* wanted = std::getenv("MILLRACE_ISA");
-  if (wanted == nullptr || *wanted == '\0') return best_supported();
+  if (wanted == nullptr || *wanted == '\0') return std::min(best_supported(), Isa::avx512bf16);
   const std::optional<Isa> isa = isa_named(wanted);
   require(isa.has_value(), Errc::bad_argument, "MILLRACE_ISA is '{}', expected scalar, avx2, avx512, avx512bf16 or amx",
           wanted);
   require(detect(*isa), Errc::unsupported, "MILLRACE_ISA is {}, but this machine's best tier is {}", wanted,
           name_of(best_supported()));
+  prepare(*isa);
   return *isa;
 }
 
@@ -78,6 +87,7 @@ Isa active_isa() {
 void limit_isa(Isa isa) {
   require(detect(isa), Errc::unsupported, "the {} tier was asked for, but this machine's best is {}", name_of(isa),
           name_of(best_supported()));
+  prepare(isa);
   setting().store(isa, std::memory_order_relaxed);
 }
 

@@ -14,7 +14,7 @@ enum class Isa : std::uint8_t {
   avx2,        // x86-64-v3
   avx512,      // x86-64-v4
   avx512bf16,  // the former with BF16, VBMI, VBMI2, VNNI and GFNI
-  amx,         // the former with AMX-TILE and AMX-BF16
+  amx,         // the former with AMX-TILE and AMX-BF16; only on request (ops/tile_unit.h)
 };
 inline constexpr std::array all_isas = {Isa::scalar, Isa::avx2, Isa::avx512, Isa::avx512bf16, Isa::amx};
 
@@ -24,12 +24,14 @@ std::optional<Isa> isa_named(std::string_view name) noexcept;
 // Whether this processor and operating system run the tier and this build has its kernels.
 bool isa_supported(Isa isa) noexcept;
 
-// The tier kernels run on: the best supported one, lowered by the environment variable MILLRACE_ISA or by limit_isa().
-// Throws Error(bad_argument) if the variable names no tier, Error(unsupported) if it names one this machine lacks.
+// The tier kernels run on: the best supported one but amx, or what the environment variable MILLRACE_ISA or limit_isa()
+// says. Throws Error(bad_argument) if the variable names no tier, Error(unsupported) if it names one this machine
+// lacks.
 Isa active_isa();
 
-// Lowers (or, up to what is supported, raises again) the tier for the whole process; between passes only.
-// Throws Error(unsupported).
+// Sets the tier for the whole process to one that is supported; between passes only. Throws Error(unsupported). With
+// amx the process asks the operating system for the use of tiles, for good; what that changes for a program beside
+// Millrace is said in ops/tile_unit.h, and it is why nothing chooses this tier by itself.
 void limit_isa(Isa isa);
 
 template <class Fn>
@@ -59,6 +61,9 @@ struct Kernel {
   }                                          \
   namespace avx512bf16 {                     \
   Fn function;                               \
+  }                                          \
+  namespace amx {                            \
+  Fn function;                               \
   }
 
 #ifdef MILLRACE_HAS_avx2
@@ -75,6 +80,11 @@ struct Kernel {
 #define MILLRACE_AVX512BF16(function) avx512bf16::function
 #else
 #define MILLRACE_AVX512BF16(function) nullptr
+#endif
+#ifdef MILLRACE_HAS_amx
+#define MILLRACE_AMX(function) amx::function
+#else
+#define MILLRACE_AMX(function) nullptr
 #endif
 
 }  // namespace millrace

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "ops/linear_tiles.h"
 #include "ops/linear_w8a8.h"
 #include "runtime/bfloat16.h"
 #include "runtime/error.h"
@@ -59,20 +60,37 @@ LinearWeight linear_weight(const Tensor& weight, Compute compute) {
 
 std::size_t packed_row_bytes(Compute compute, std::int64_t inputs) noexcept {
   if (compute == Compute::f32) return 0;
-  return compute == Compute::bf16 ? packed_bytes(1, inputs)
-                                  : static_cast<std::size_t>(quantized_groups(inputs)) * sizeof(QuantizedGroup);
+  return is_w8a8(compute) ? static_cast<std::size_t>(quantized_groups(inputs)) * sizeof(QuantizedGroup)
+                          : packed_bytes(1, inputs);
+}
+
+bool takes_tiles(Compute compute) {
+  return compute == Compute::bf16_tiles && active_isa() == Isa::amx;
 }
 
 void pack_rows(Compute compute, const float* x, std::int64_t rows, std::int64_t inputs, std::byte* packed) {
   const auto scale = compute == Compute::w8a8_ue8m0 ? ActivationScale::power_of_two : ActivationScale::f32;
-  if (compute == Compute::bf16)
+  if (takes_tiles(compute))
+    pack_columns(compute, x, inputs, nullptr, rows, inputs, 0, inputs, packed);
+  else if (compute == Compute::bf16 || compute == Compute::bf16_tiles)
     pack_bf16_kernel.best()(x, rows, inputs, reinterpret_cast<std::uint16_t*>(packed));
   else if (is_w8a8(compute))
     quantize_rows_kernel.best()(x, rows, inputs, scale, reinterpret_cast<QuantizedGroup*>(packed));
 }
 
+void pack_columns(Compute compute, const float* x, std::int64_t stride, const std::int32_t* x_rows, std::int64_t rows,
+                  std::int64_t inputs, std::int64_t begin, std::int64_t end, std::byte* packed) {
+  if (takes_tiles(compute))
+    return pack_tiles_kernel({x, stride, x_rows, rows, inputs, begin, end, reinterpret_cast<std::uint16_t*>(packed)});
+  const std::size_t row_bytes = packed_row_bytes(compute, inputs);
+  packed += packed_row_bytes(compute, begin);
+  for (std::int64_t row = 0; row < rows; ++row, packed += row_bytes)
+    pack_rows(compute, x + (x_rows != nullptr ? x_rows[row] : row) * stride, 1, end - begin, packed);
+}
+
 LinearFn* linear_kernel(Compute compute, std::int64_t rows) {
-  if (compute == Compute::bf16) return best_linear_bf16(rows);
+  if (takes_tiles(compute)) return linear_tiles_kernel;
+  if (compute == Compute::bf16 || compute == Compute::bf16_tiles) return best_linear_bf16(rows);
   return is_w8a8(compute) ? linear_w8a8_kernel.best() : linear_f32_kernel.best();
 }
 
@@ -126,10 +144,11 @@ void Linear::run(const StepContext& context) const {
   std::byte* scratch = context.scratch.data();
   const float* x = context.input(0);
   if (row_bytes > 0)
-    context.parallel.for_range(rows, serial_rows, [&](std::int64_t begin, std::int64_t end, int) {
-      pack_rows(compute_, x + begin * inputs_, end - begin, inputs_,
-                scratch + static_cast<std::size_t>(begin) * row_bytes);
-    });
+    context.parallel.for_range(rows, takes_tiles(compute_) ? tile_rows : serial_rows,
+                               [&](std::int64_t begin, std::int64_t end, int) {
+                                 pack_rows(compute_, x + begin * inputs_, end - begin, inputs_,
+                                           scratch + static_cast<std::size_t>(begin) * row_bytes);
+                               });
   LinearFn* kernel = linear_kernel(compute_, rows);
   // Whether a worker has run a task of this call: all tasks share their inputs.
   auto* begun = reinterpret_cast<bool*>(scratch + packed_size +

@@ -17,6 +17,7 @@ namespace millrace {
 
 enum class Compute {
   bf16,        // x rounded to bf16, weights bf16 (FP8: bf16(code * scale); MXFP4: exact), fp32 sums
+  bf16_tiles,  // the same, but on the amx tier summed in the order of ops/linear_tiles.h
   f32,         // x and weights in fp32 (an FP8 weight is code * scale), fp32 sums
   w8a8,        // FP8 weights only: x quantized to FP8 as ops/linear_w8a8.h says
   w8a8_ue8m0,  // the same with scales of x that are powers of two
@@ -35,9 +36,16 @@ struct LinearOptions {
 LinearWeight linear_weight(const Tensor& weight, Compute compute);
 
 // The form in which the kernels of `compute` take their inputs: bytes of a row, 0 where x serves as it is, and its
-// making. x: (rows, inputs). Every 128 inputs begin a part of a row that can be made alone.
+// making. x: (rows, inputs). Every 128 inputs begin a part of a row that can be made alone. Where kernels take tiles
+// (ops/linear_tiles.h), as those of bf16_tiles do on the amx tier, `packed` begins a group of tile_rows rows; a call of
+// such a kernel chooses no rows.
 std::size_t packed_row_bytes(Compute compute, std::int64_t inputs) noexcept;
+bool takes_tiles(Compute compute);
 void pack_rows(Compute compute, const float* x, std::int64_t rows, std::int64_t inputs, std::byte* packed);
+// The same for elements [begin, end) of each row alone, multiples of 128 or end = inputs. x points to that part of row
+// 0, its rows are `stride` apart; x_rows says which to take, null for 0, 1, ...
+void pack_columns(Compute compute, const float* x, std::int64_t stride, const std::int32_t* x_rows, std::int64_t rows,
+                  std::int64_t inputs, std::int64_t begin, std::int64_t end, std::byte* packed);
 
 // The kernel to call for so many rows on the active tier.
 LinearFn* linear_kernel(Compute compute, std::int64_t rows);

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "ops/linear_tiles.h"
 #include "runtime/bfloat16.h"
 #include "runtime/buffer.h"
 #include "runtime/clock.h"
@@ -184,7 +185,7 @@ LinearFn* best_linear_bf16(std::int64_t rows) {
 }
 
 std::size_t linear_scratch_bytes(std::int64_t inputs) noexcept {
-  return LinearScratch::bytes(inputs);
+  return std::max(LinearScratch::bytes(inputs), TileScratch::bytes(inputs));
 }
 
 }  // namespace millrace

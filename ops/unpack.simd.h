@@ -54,8 +54,9 @@ struct alignas(64) BlockTables {
       small_low[i] = static_cast<std::uint8_t>(small);
       small_high[i] = static_cast<std::uint8_t>(small >> 8);
     }
-    return scale >= 0x1p-110f && scale <= 0x1p110f;
+    return holds(scale);
   }
+  static bool holds(float scale) noexcept { return scale >= 0x1p-110f && scale <= 0x1p110f; }
 
  private:
   static constexpr float normals[16] = {0x1.0p-5f, 0x1.2p-5f, 0x1.4p-5f, 0x1.6p-5f, 0x1.8p-5f, 0x1.ap-5f,
