@@ -34,8 +34,10 @@ Rounding cached(const BuildContext& build) {
   return keeps_f32(build.numerics) ? Rounding::none : Rounding::bf16;
 }
 
+// Tiles sum in an order of their own, which `fast` alone leaves open.
 Compute operands(const BuildContext& build) {
-  return keeps_f32(build.numerics) ? Compute::f32 : Compute::bf16;
+  if (keeps_f32(build.numerics)) return Compute::f32;
+  return build.numerics == Numerics::fast ? Compute::bf16_tiles : Compute::bf16;
 }
 
 // The same for FP8 weights, whose inputs may be quantized.

@@ -6,7 +6,7 @@
 namespace millrace {
 
 enum class Numerics : std::uint8_t {
-  fast,  // bf16 operands, fp32 accumulation, fp32 between the operators
+  fast,  // bf16 operands, fp32 sums (on amx in the order of ops/linear_tiles.h), fp32 between the operators
   hf,    // rounds to bf16 exactly where the Transformers implementation does
   f32,   // every product and sum in fp32; an FP8 weight is code * scale in fp32
 

@@ -77,8 +77,9 @@ std::string memory_text(const Engine& engine) {
 }
 
 std::string kernels_text(const Engine& engine) {
-  std::string text =
-      fmt::format("machine   {} threads, tier {}\nkernels   ", engine.parallel().threads(), name_of(active_isa()));
+  const bool has_unused_tiles = isa_supported(Isa::amx) && active_isa() != Isa::amx;
+  std::string text = fmt::format("machine   {} threads, tier {}{}\nkernels   ", engine.parallel().threads(),
+                                 name_of(active_isa()), has_unused_tiles ? "; amx only with --isa amx" : "");
   std::map<Isa, std::vector<std::string_view>> by_tier;
   for (const KernelChoice& kernel : chosen_kernels()) by_tier[kernel.isa].push_back(kernel.name);
   const char* separator = "";

@@ -22,11 +22,13 @@ KernelChoice choice(const Kernel<Fn>& kernel) {
 }  // namespace
 
 std::vector<KernelChoice> chosen_kernels() {
-  return {choice(rms_norm_kernel),       choice(pack_bf16_kernel),
-          choice(linear_bf16_kernel),    choice(linear_f32_kernel),
-          choice(rope_kernel),           choice(gqa_attention_kernel),
-          choice(router_scores_kernel),  choice(swiglu_kernel),
-          choice(expert_combine_kernel), choice(add_kernel)};
+  std::vector<KernelChoice> chosen = {choice(rms_norm_kernel),       choice(pack_bf16_kernel),
+                                      choice(linear_bf16_kernel),    choice(linear_f32_kernel),
+                                      choice(rope_kernel),           choice(gqa_attention_kernel),
+                                      choice(router_scores_kernel),  choice(swiglu_kernel),
+                                      choice(expert_combine_kernel), choice(add_kernel)};
+  if (active_isa() == Isa::amx) chosen.push_back({.name = "linear_tiles", .isa = Isa::amx});
+  return chosen;
 }
 
 }  // namespace millrace

@@ -76,7 +76,7 @@ void add_engine_options(CLI::App& app, EngineFlags& flags) {
       ->option_text("N")
       ->check(CLI::Range(1, Parallel::max_threads))
       ->group(group);
-  app.add_option("--isa", flags.isa, "scalar, avx2, avx512 or avx512bf16; default: the best")
+  app.add_option("--isa", flags.isa, "scalar, avx2, avx512, avx512bf16 or amx; default: the best but amx")
       ->option_text("TIER")
       ->check(CLI::IsMember(std::vector<std::string>{"scalar", "avx2", "avx512", "avx512bf16", "amx"}))
       ->group(group);

@@ -15,7 +15,7 @@ namespace millrace {
 
 struct EngineFlags {
   std::string model;  // empty = the demo model
-  std::string isa;    // empty = the best this machine has
+  std::string isa;    // empty = the best this machine has but amx
   std::string numerics = "fast";
   std::string weights = "auto";
   std::string router_dtype = "f32";

@@ -251,6 +251,10 @@ generating() {
     grep -q "\"$key\":" out || complain "generate --json has no $key"
   done
   MILLRACE_ISA=none refused 1 "MILLRACE_ISA" generate "$prompt"
+  if ! grep -qw amx_bf16 /proc/cpuinfo; then
+    refused 1 "amx" generate "$prompt" --isa amx
+    MILLRACE_ISA=amx refused 1 "amx" generate "$prompt"
+  fi
 }
 
 ending() {
