@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <set>
 
 #include "runtime/error.h"
 
@@ -21,17 +20,6 @@ int read_ahead_for(std::size_t slot_bytes) {
 std::size_t most_experts(const ExpertImages& images) {
   const std::span<const std::int32_t> counts = images.experts();
   return counts.empty() ? 0 : static_cast<std::size_t>(*std::max_element(counts.begin(), counts.end()));
-}
-
-std::vector<const SafetensorsFile*> files_of(const std::vector<std::vector<StoredExpert>>& layers) {
-  std::set<const SafetensorsFile*> files;
-  for (const auto& layer : layers)
-    for (const StoredExpert& expert : layer)
-      for (const StoredLinear* part : expert.parts()) {
-        files.insert(part->weight.file);
-        if (part->scale) files.insert(part->scale.file);
-      }
-  return {files.begin(), files.end()};
 }
 
 // Of what a hint announced, so much is read at a time, and so often: enough to keep a disk busy, and what a demand has

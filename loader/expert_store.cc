@@ -1,5 +1,6 @@
 #include "loader/expert_store.h"
 
+#include <algorithm>
 #include <atomic>
 #include <utility>
 
@@ -49,6 +50,7 @@ const ExpertStore::Loaded& ExpertStore::load(int layer, int expert, const Weight
   const auto place = static_cast<std::size_t>(layer), index = static_cast<std::size_t>(expert);
   const StoredExpert& of_files = stored(layer, expert);
   Loaded& loaded = loaded_[place][index];
+  if (is_mapped()) map_pages(of_files, loaded);
   if (loaded.resident) return loaded;
   LoadedLinear gate = load_linear(of_files.gate, options, source);
   LoadedLinear up = load_linear(of_files.up, options, source);
@@ -57,6 +59,38 @@ const ExpertStore::Loaded& ExpertStore::load(int layer, int expert, const Weight
   loaded.up = std::move(up);
   loaded.resident = true;
   return loaded;
+}
+
+// Reads what the system would otherwise read when it is touched, where a failure would end the process.
+void ExpertStore::map_pages(const StoredExpert& stored, Loaded& loaded) {
+  if (loaded.mapping == mapping_) return;
+  const std::uint64_t bytes = file_bytes_of(stored);
+  if (mapped_bytes_ + bytes > mapped_limit_) {
+    for (const SafetensorsFile* file : files_of(layers())) file->file().release(0, file->file().bytes());
+    mapped_bytes_ = 0;
+    ++mapping_;
+  }
+  mapped_bytes_ += bytes;
+  for (const StoredLinear* part : stored.parts())
+    for (const TensorRange& range : ranges_of(*part)) mapped_bytes().view(range.tensor, range.begin, range.count);
+  loaded.mapping = mapping_;
+}
+
+void ExpertStore::stay_mapped(std::uint64_t bytes) {
+  options_.format = WeightFormat::fp8;
+  std::uint64_t kept = 0, largest = 0;
+  for (const auto& layer : layers())
+    for (const StoredExpert& expert : layer) {
+      largest = std::max(largest, file_bytes_of(expert));
+      for (const StoredLinear* stored : expert.parts()) kept += footprint_of(*stored, options_);
+    }
+  // Those in use when pages are let go are mapped again, uncounted.
+  const std::uint64_t uncounted = ExpertMlp::max_leases * largest, least = kept + uncounted + largest;
+  require(
+      bytes >= least, Errc::out_of_memory,
+      "experts in mapped files within {} bytes: at least {} are needed, {} of them for what cannot be used in place",
+      bytes, least, kept);
+  mapped_limit_ = bytes - kept - uncounted;
 }
 
 std::uint64_t ExpertStore::expert_bytes(int layer) const {

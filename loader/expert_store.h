@@ -33,12 +33,11 @@ class ExpertStore final : public ExpertSource {
   // thread only.
   void preload(const Progress& progress);
 
-  // Leaves all experts in the mapped files, FP8 as it is: the system reads their pages when they are touched.
-  void stay_mapped() noexcept {
-    options_.format = WeightFormat::fp8;
-    mapped_ = true;
-  }
-  bool is_mapped() const noexcept { return mapped_; }
+  // Leaves all experts in the mapped files, FP8 as it is: the system reads their pages when they are touched. Before
+  // those that are mapped at a time, and what is kept beside them, take more than `bytes`, all mapped pages are let go.
+  // Throws Error(out_of_memory), telling how much is needed at least.
+  void stay_mapped(std::uint64_t bytes);
+  bool is_mapped() const noexcept { return mapped_limit_ > 0; }
 
   // From now on experts are read when they are wanted, into a cache. Throws what ExpertCache throws.
   void stream(const ExpertCacheOptions& options);
@@ -58,12 +57,14 @@ class ExpertStore final : public ExpertSource {
   struct Loaded {
     LoadedLinear gate, up, down;
     bool resident = false;
+    std::uint64_t mapping = 0;  // mapping_ when its pages were last read
   };
 
   const std::vector<std::vector<StoredExpert>>& layers() const noexcept { return images_.layers(); }
   const StoredExpert& stored(int layer, int expert) const noexcept {
     return layers()[static_cast<std::size_t>(layer)][static_cast<std::size_t>(expert)];
   }
+  void map_pages(const StoredExpert& stored, Loaded& loaded);
   const Loaded& load(int layer, int expert, const WeightOptions& options, const ByteSource& source);
   void load_range(std::int64_t begin, std::int64_t end, const std::function<void(const StoredExpert&)>& loaded);
 
@@ -71,7 +72,8 @@ class ExpertStore final : public ExpertSource {
   const ExpertImages images_;  // layers by their numbers; those of dense layers are empty
   std::vector<std::vector<Loaded>> loaded_;
   std::unique_ptr<ExpertCache> cache_;
-  bool mapped_ = false;
+  std::uint64_t mapped_limit_ = 0, mapped_bytes_ = 0;  // pages of experts in the mapped files
+  std::uint64_t mapping_ = 1;                          // counts how often they were let go
   std::uint64_t file_bytes_ = 0, owned_bytes_ = 0, resident_bytes_ = 0;
 };
 

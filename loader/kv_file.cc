@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <array>
 #include <charconv>
 
 #include "loader/safetensors.h"
@@ -28,13 +29,9 @@ std::string_view as_text(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
-struct LayerRows {
-  std::int64_t first, rows;
-};
-
-LayerRows held_rows(const KvCache& cache, int layer) {
-  const std::int64_t first = cache.first_held(layer);
-  return {first, cache.length() - first};
+std::int64_t row_bytes(const KvCache& cache, int layer, KvCache::Part part) {
+  const LayerKvShape& shape = cache.shape(layer);
+  return (part == KvCache::Part::keys ? shape.qk_dim : shape.v_dim) * size_of(cache.dtype());
 }
 
 std::vector<TensorHeader> headers_of(const KvCache& cache, std::int64_t tokens,
@@ -49,16 +46,17 @@ std::vector<TensorHeader> headers_of(const KvCache& cache, std::int64_t tokens,
   return headers;
 }
 
-// Keys and values of one layer as a file holds them.
-struct LayerData {
-  LayerData(const KvCache& cache, int layer, std::int64_t rows) {
-    const LayerKvShape& shape = cache.shape(layer);
-    const std::int64_t row_bytes = rows * shape.kv_heads * size_of(cache.dtype());
-    keys.resize(static_cast<std::size_t>(row_bytes * shape.qk_dim));
-    values.resize(static_cast<std::size_t>(row_bytes * shape.v_dim));
-  }
-  std::vector<std::byte> keys, values;
-};
+// Calls visit(memory) for the rows [first, end) of a layer in the order of a file: keys, then values, head by head.
+template <class Cache, class Visit>
+void for_rows(Cache& cache, int layer, std::int64_t first, std::int64_t end, Visit&& visit) {
+  for (const KvCache::Part part : {KvCache::Part::keys, KvCache::Part::values})
+    for (std::int64_t head = 0; head < cache.shape(layer).kv_heads; ++head)
+      for (std::int64_t row = first; row < end;) {
+        const auto memory = cache.stored(layer, part, head, row, end);
+        visit(part, memory);
+        row += std::ssize(memory) / row_bytes(cache, layer, part);
+      }
+}
 
 // Calls sink(bytes) with all data of the file in their order.
 template <class Sink>
@@ -66,13 +64,9 @@ void for_all_data(std::span<const std::int32_t> tokens, std::span<const std::int
                   Sink&& sink) {
   sink(std::as_bytes(tokens));
   sink(std::as_bytes(positions));
-  for (int layer = 0; layer < static_cast<int>(cache.layers()); ++layer) {
-    const LayerRows held = held_rows(cache, layer);
-    LayerData data(cache, layer, held.rows);
-    cache.copy_rows(layer, held.first, data.keys.data(), data.values.data());
-    sink(std::span<const std::byte>(data.keys));
-    sink(std::span<const std::byte>(data.values));
-  }
+  for (int layer = 0; layer < static_cast<int>(cache.layers()); ++layer)
+    for_rows(cache, layer, cache.first_held(layer), cache.length(),
+             [&](KvCache::Part, std::span<const std::byte> rows) { sink(rows); });
 }
 
 class Reader {
@@ -147,9 +141,27 @@ class Reader {
     }
   }
 
-  void take(const std::string& name, std::span<std::byte> target) {
-    file_.read_into(*file_.find(name), target);
+  // The bytes of a tensor from `begin` on.
+  void take(const TensorEntry& tensor, std::uint64_t begin, std::span<std::byte> target) {
+    TensorEntry part;
+    part.name = tensor.name;
+    part.offset = tensor.offset + begin;
+    part.bytes = target.size();
+    file_.read_into(part, target);
     digest_.add(as_text(target));
+  }
+
+  void take_layer(int layer) {
+    const std::array tensors = {file_.find(fmt::format("layers.{}.keys", layer)),
+                                file_.find(fmt::format("layers.{}.values", layer))};
+    std::array<std::uint64_t, tensors.size()> taken{};
+    const std::int64_t first = cached_ - layer_rows_[static_cast<std::size_t>(layer)];
+    cache_.begin_with(layer, first);
+    for_rows(cache_, layer, first, cached_, [&](KvCache::Part part, std::span<std::byte> rows) {
+      const auto which = static_cast<std::size_t>(part);
+      take(*tensors[which], taken[which], rows);
+      taken[which] += rows.size();
+    });
   }
 
   KvFileTokens read_data() {
@@ -158,16 +170,10 @@ class Reader {
     digest_ = begin_digest(fingerprint_, metadata("cached"), metadata("fixed"));
     result.tokens.resize(static_cast<std::size_t>(tokens_));
     result.positions.resize(static_cast<std::size_t>(tokens_));
-    take("tokens", std::as_writable_bytes(std::span(result.tokens)));
-    take("positions", std::as_writable_bytes(std::span(result.positions)));
+    take(*file_.find("tokens"), 0, std::as_writable_bytes(std::span(result.tokens)));
+    take(*file_.find("positions"), 0, std::as_writable_bytes(std::span(result.positions)));
     cache_.reserve(cached_);
-    for (int layer = 0; layer < static_cast<int>(cache_.layers()); ++layer) {
-      const std::int64_t rows = layer_rows_[static_cast<std::size_t>(layer)];
-      LayerData data(cache_, layer, rows);
-      take(fmt::format("layers.{}.keys", layer), data.keys);
-      take(fmt::format("layers.{}.values", layer), data.values);
-      cache_.restore_rows(layer, cached_ - rows, rows, data.keys.data(), data.values.data());
-    }
+    for (int layer = 0; layer < static_cast<int>(cache_.layers()); ++layer) take_layer(layer);
     const std::string found = digest_.hex();
     require(found == metadata("xxh64"), Errc::bad_file, "{}: damaged: its contents have the checksum {}, expected {}",
             path(), found, metadata("xxh64").substr(0, 16));
@@ -192,7 +198,7 @@ void write_kv_file(const std::filesystem::path& path, std::string_view fingerpri
           "{} tokens and {} positions with {} cached rows", tokens.size(), positions.size(), cache.length());
   std::vector<std::int64_t> layer_rows;
   for (int layer = 0; layer < static_cast<int>(cache.layers()); ++layer)
-    layer_rows.push_back(held_rows(cache, layer).rows);
+    layer_rows.push_back(cache.length() - cache.first_held(layer));
   const std::string cached_text = fmt::format("{}", cache.length()), fixed_text = fmt::format("{}", fixed);
   XxHash64 digest = begin_digest(fingerprint, cached_text, fixed_text);
   for_all_data(tokens, positions, cache, [&](std::span<const std::byte> bytes) { digest.add(as_text(bytes)); });

@@ -1,5 +1,7 @@
 #include "loader/stored_expert.h"
 
+#include <set>
+
 #include "runtime/error.h"
 
 namespace millrace {
@@ -66,6 +68,17 @@ std::vector<std::vector<StoredExpert>> find_experts(WeightStore& store, const st
     found[place] = store.has(layer.prefix + ".gate_up_proj") ? find_merged(store, layer) : find_single(store, layer);
   }
   return found;
+}
+
+std::vector<const SafetensorsFile*> files_of(const std::vector<std::vector<StoredExpert>>& layers) {
+  std::set<const SafetensorsFile*> files;
+  for (const auto& layer : layers)
+    for (const StoredExpert& expert : layer)
+      for (const StoredLinear* part : expert.parts()) {
+        files.insert(part->weight.file);
+        if (part->scale) files.insert(part->scale.file);
+      }
+  return {files.begin(), files.end()};
 }
 
 }  // namespace millrace

@@ -32,4 +32,7 @@ std::uint64_t memory_bytes(const StoredExpert& expert, WeightOptions options);
 // WeightStore::find_linear throws, and Error(bad_argument) for a layer without experts or given twice.
 std::vector<std::vector<StoredExpert>> find_experts(WeightStore& store, const std::vector<ExpertLayer>& layers);
 
+// The files that hold them, each once.
+std::vector<const SafetensorsFile*> files_of(const std::vector<std::vector<StoredExpert>>& layers);
+
 }  // namespace millrace

@@ -33,6 +33,7 @@ class Verifier {
       } catch (const Error& error) {
         add(Finding::Severity::error, stored, error.what());
       }
+      stored.file->file().release(stored.entry->offset, stored.entry->bytes);
       done_ += stored.entry->bytes;
       if (progress_) progress_(done_, total_);
     }

@@ -211,7 +211,7 @@ void Engine::State::load(const EngineOptions& options) {
   weights.finish_loading();
   for (std::string& warning : weights.warnings()) config.warnings.push_back(std::move(warning));
   if (plan.experts.resident) return experts.preload(options.progress);
-  if (options.expert_io == DiskIo::mapped) return experts.stay_mapped();
+  if (options.expert_io == DiskIo::mapped) return experts.stay_mapped(plan.experts.cache_bytes);
   experts.stream({.bytes = plan.experts.cache_bytes,
                   .io = options.expert_io,
                   .copies = options.expert_dirs,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cassert>
 #include <cstring>
+#include <utility>
 
 #include "runtime/bfloat16.h"
 #include "runtime/error.h"
@@ -25,20 +26,6 @@ std::size_t block_bytes(const LayerKvShape& shape, Dtype dtype, std::int64_t row
 
 std::size_t aligned(std::size_t bytes) {
   return (bytes + Buffer::alignment - 1) / Buffer::alignment * Buffer::alignment;
-}
-
-// Calls copy(cached, given, bytes) for the keys and the values of each head of a run. The given rows are (kv_heads,
-// rows, width), the run's beginning at row `at`.
-template <class Given, class Copy>
-void copy_heads(const LayerKvShape& shape, std::int64_t size, const KvRun& run, std::int64_t rows, std::int64_t at,
-                Copy copy, Given* keys, Given* values) {
-  const std::int64_t count = run.end - run.begin;
-  for (std::int64_t head = 0; head < shape.kv_heads; ++head) {
-    copy(run.keys + head * run.key_head_stride * size, keys + (head * rows + at) * shape.qk_dim * size,
-         static_cast<std::size_t>(count * shape.qk_dim * size));
-    copy(run.values + head * run.value_head_stride * size, values + (head * rows + at) * shape.v_dim * size,
-         static_cast<std::size_t>(count * shape.v_dim * size));
-  }
 }
 
 // Rows of a window layer's ring in a sequence of at most `rows` rows.
@@ -192,31 +179,23 @@ std::int64_t KvCache::first_held(int index) const noexcept {
   return layer.shape.window > 0 ? std::clamp<std::int64_t>(layer.ring_end - layer.block_rows, 0, length_) : 0;
 }
 
-void KvCache::copy_rows(int index, std::int64_t first_row, std::byte* keys, std::byte* values) const noexcept {
-  for (std::int64_t row = first_row; row < length_;) {
-    const KvRun run = run_at(index, row, length_);
-    copy_heads(
-        shape(index), size_of(dtype_), run, length_ - first_row, row - first_row,
-        [](const std::byte* cached, std::byte* given, std::size_t bytes) { std::memcpy(given, cached, bytes); }, keys,
-        values);
-    row = run.end;
-  }
+std::span<const std::byte> KvCache::stored(int index, Part part, std::int64_t head, std::int64_t row,
+                                           std::int64_t end) const noexcept {
+  const KvRun run = run_at(index, row, end);
+  const std::int64_t size = size_of(dtype_), rows = run.end - run.begin;
+  if (part == Part::keys)
+    return {run.keys + head * run.key_head_stride * size, static_cast<std::size_t>(rows * shape(index).qk_dim * size)};
+  return {run.values + head * run.value_head_stride * size, static_cast<std::size_t>(rows * shape(index).v_dim * size)};
 }
 
-void KvCache::restore_rows(int index, std::int64_t first_row, std::int64_t rows, const std::byte* keys,
-                           const std::byte* values) noexcept {
+std::span<std::byte> KvCache::stored(int index, Part part, std::int64_t head, std::int64_t row,
+                                     std::int64_t end) noexcept {
+  const std::span<const std::byte> memory = std::as_const(*this).stored(index, part, head, row, end);
+  return {const_cast<std::byte*>(memory.data()), memory.size()};
+}
+
+void KvCache::begin_with(int index, std::int64_t first_row) noexcept {
   Layer& layer = layers_[static_cast<std::size_t>(index)];
-  for (std::int64_t row = first_row; row < first_row + rows;) {
-    const KvRun run = run_at(index, row, first_row + rows);
-    // The memory is the cache's own, which run_at() shows to readers.
-    copy_heads(
-        shape(index), size_of(dtype_), run, rows, row - first_row,
-        [](const std::byte* cached, const std::byte* given, std::size_t bytes) {
-          std::memcpy(const_cast<std::byte*>(cached), given, bytes);
-        },
-        keys, values);
-    row = run.end;
-  }
   layer.ring_end = first_row + layer.block_rows;
 }
 

@@ -71,13 +71,16 @@ class KvCache {
   std::int64_t first_held(int layer) const noexcept;
   // Most rows that a window layer holds.
   std::int64_t ring_rows(int layer) const noexcept { return layers_[static_cast<std::size_t>(layer)].block_rows; }
-  // Copies rows [first_row, length()), all of which must be held, as they are stored: keys (kv_heads, rows, qk_dim) and
-  // values (kv_heads, rows, v_dim) in the cache's dtype.
-  void copy_rows(int layer, std::int64_t first_row, std::byte* keys, std::byte* values) const noexcept;
-  // The reverse for an empty cache with memory for first_row + rows rows; a window layer takes at most ring_rows(), and
-  // what is before them counts as gone. advance() follows once every layer has its rows.
-  void restore_rows(int layer, std::int64_t first_row, std::int64_t rows, const std::byte* keys,
-                    const std::byte* values) noexcept;
+  // The stored keys, or the values, of one head from row `row` on, as far as they lie together and before `end`, in the
+  // cache's dtype. All rows must be held, but for those being restored.
+  enum class Part { keys, values };
+  std::span<const std::byte> stored(int layer, Part part, std::int64_t head, std::int64_t row,
+                                    std::int64_t end) const noexcept;
+  // The same to be written to, for an empty cache with memory for `end` rows that takes over what another one held.
+  // What a layer holds begins with `first_row` then: the last rows, of a window layer at most ring_rows(). advance()
+  // follows once every layer has its rows.
+  std::span<std::byte> stored(int layer, Part part, std::int64_t head, std::int64_t row, std::int64_t end) noexcept;
+  void begin_with(int layer, std::int64_t first_row) noexcept;
 
   void advance(std::int64_t rows) noexcept { length_ += rows; }  // a pass over `rows` rows is complete
 

@@ -54,15 +54,17 @@ void expect_same_rows(const KvCache& got, const KvCache& want) {
   ASSERT_EQ(got.length(), want.length());
   for (int layer = 0; layer < static_cast<int>(want.layers()); ++layer) {
     const LayerKvShape& shape = want.shape(layer);
-    const std::int64_t first = want.first_held(layer), rows = want.length() - first;
+    const std::int64_t first = want.first_held(layer);
     EXPECT_EQ(got.first_held(layer), first);
-    const auto bytes = static_cast<std::size_t>(rows * shape.kv_heads * size_of(want.dtype()));
     const auto copy = [&](const KvCache& cache) {
-      std::vector<std::byte> keys(bytes * static_cast<std::size_t>(shape.qk_dim));
-      std::vector<std::byte> values(bytes * static_cast<std::size_t>(shape.v_dim));
-      cache.copy_rows(layer, first, keys.data(), values.data());
-      keys.insert(keys.end(), values.begin(), values.end());
-      return keys;
+      std::vector<std::byte> all;
+      for (const KvCache::Part part : {KvCache::Part::keys, KvCache::Part::values})
+        for (std::int64_t head = 0; head < shape.kv_heads; ++head)
+          for (std::int64_t row = first; row < want.length(); ++row) {
+            const auto stored = cache.stored(layer, part, head, row, row + 1);
+            all.insert(all.end(), stored.begin(), stored.end());
+          }
+      return all;
     };
     EXPECT_EQ(copy(got), copy(want)) << "layer " << layer;
   }

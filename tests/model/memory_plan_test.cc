@@ -1,14 +1,12 @@
-// What is planned before loading, and that loading keeps to it.
+// What is planned before loading; memory_promise_test.cc is about keeping to it.
 #include "model/memory_plan.h"
 
 #include <gmock/gmock.h>
 
-#include <cstdlib>
 #include <filesystem>
 
 #include "loader/checkpoint.h"
 #include "model/engine.h"
-#include "model/generate.h"
 #include "model/speed_estimate.h"
 #include "model/synthetic.h"
 #include "tests/support/errors.h"
@@ -129,29 +127,6 @@ TEST(MemoryPlan, TooLittleIsRefusedWithWhatWouldDo) {
   // The headers may take a little more memory the second time.
   options.memory = plan.least() + plan.least() / 50;
   EXPECT_TRUE(planned(path, options)->plan().fits());
-}
-
-// In a process of its own, whose memory nobody else has touched.
-void generate_within(const fs::path& path, std::uint64_t budget, double allowed) {
-  const auto engine = Engine::open(path, {.threads = 1, .memory = budget, .sessions = 1, .context = 1024});
-  Session session(*engine);
-  std::vector<std::int32_t> prompt(100);
-  for (std::size_t i = 0; i < prompt.size(); ++i) prompt[i] = static_cast<std::int32_t>(i * 37 % 1000);
-  generate(session, prompt, {.max_tokens = 20, .sampling = {.temperature = 0}, .ignore_eos = true}, {});
-  const double peak = static_cast<double>(peak_resident_memory()), plan = static_cast<double>(engine->plan().total());
-  if (peak > allowed * plan) std::fprintf(stderr, "%.0f bytes resident, %.0f planned\n", peak, plan);
-  std::_Exit(peak <= allowed * plan ? 0 : 1);
-}
-
-TEST(MemoryPlanDeathTest, TheProcessKeepsToThePlan) {
-  GTEST_FLAG_SET(death_test_style, "threadsafe");
-  for (const char* shape : {"mimo-reduced", "minimax-reduced"}) {
-    const test::TempFolder folder;
-    const fs::path path = folder.path() / "model";
-    const SyntheticModel model = synthetic_model({.shape = shape, .layers = 3, .experts = 16});
-    write_synthetic(model, path, {.mtp_layers = 0, .sparse = true, .free_bytes = UINT64_MAX});
-    EXPECT_EXIT(generate_within(path, 0, 1.02), testing::ExitedWithCode(0), "") << shape;
-  }
 }
 
 }  // namespace

@@ -52,7 +52,7 @@ TEST_P(Streaming, GivesTheBitsOfTheModelInMemory) {
       if (io == DiskIo::uring && !may_use_uring()) continue;
       EngineOptions streamed = options;
       streamed.expert_io = io;
-      streamed.expert_cache_bytes = least_bytes(folder, options);
+      streamed.expert_cache_bytes = least_bytes(folder, streamed);
       const auto engine = Engine::open(folder, streamed);
       ASSERT_EQ(engine->expert_stats().has_value(), io != DiskIo::mapped);
       for (std::int64_t chunk : {512, 7, 1}) {
