@@ -89,7 +89,7 @@ ExpertCacheStats ExpertCache::stats() const {
 
 void ExpertCache::demand(const ExpertDemand& demand) {
   std::unique_lock lock(mutex_);
-  if (shards_.any_suspect()) shards_.check_again();
+  check_files_again();
   ++demands_;
   queue_.clear();
   next_ = 0;
@@ -271,7 +271,7 @@ ExpertLease ExpertCache::acquire(int layer, int expert) {
   for (;;) {
     const int index = slot_of(key);
     if (index < 0) {
-      if (shards_.any_suspect()) shards_.check_again();
+      check_files_again();
       if (begin(key, /*urgent=*/true)) continue;
       const bool coming =
           std::any_of(slots_.begin(), slots_.end(), [](const Slot& slot) { return slot.state == State::reading; });

@@ -103,6 +103,8 @@ class ExpertCache final : public ExpertSource, private DiskReader::Client {
   void settle_hints(const ExpertDemand& demand) noexcept;
   int take_slot(bool urgent) noexcept;
   void drop(int slot) noexcept;
+  void check_files_again();
+  bool same_data(const SafetensorsFile* file, const SafetensorsFile& now);
   void start_read(const Part& part, ExpertShards::Copy& copy) noexcept;
   void read_done(const DiskRead& read, int error) noexcept override;
   void finish(int slot) noexcept;

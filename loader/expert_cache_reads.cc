@@ -1,5 +1,6 @@
 // The reads of an ExpertCache: begun, done, checked, converted.
 #include <algorithm>
+#include <cstring>
 #include <system_error>
 
 #include "loader/expert_cache.h"
@@ -113,11 +114,38 @@ std::exception_ptr ExpertCache::failure_of(const FilePiece& piece, const ExpertS
     if (error != DiskReader::file_ended)
       fail(Errc::io, "{}: tensor {} cannot be read: {}", copy.file.path(), piece.tensor->name,
            std::generic_category().message(error));
-    fail(Errc::io, "{}: tensor {} cannot be read: the file changed while it was in use, {} bytes before, {} now",
-         copy.file.path(), piece.tensor->name, copy.opened.bytes, copy.file.identity().bytes);
+    const std::uint64_t before = copy.opened.bytes, now = copy.file.identity().bytes;
+    fail(Errc::io, "{}: tensor {} cannot be read: the file changed while it was in use{}", copy.file.path(),
+         piece.tensor->name,
+         now != before ? fmt::format(", {} bytes before, {} now", before, now)
+                       : "; what is there now was written later, and is used if it holds the same");
   } catch (...) {
     return std::current_exception();
   }
+}
+
+void ExpertCache::check_files_again() {
+  if (!shards_.any_suspect()) return;
+  shards_.check_again([this](const SafetensorsFile* file, const SafetensorsFile& now) { return same_data(file, now); });
+}
+
+// Whether a file that is there now says the same as some of the experts in memory, which came from `file`: experts of
+// two models would give results of neither.
+bool ExpertCache::same_data(const SafetensorsFile* file, const SafetensorsFile& now) {
+  constexpr int most_compared = 8;
+  int compared = 0;
+  std::vector<std::byte> data;
+  for (std::size_t index = 0; index < slots_.size() && compared < most_compared; ++index) {
+    if (slots_[index].state != State::ready) continue;
+    for (const FilePiece& piece : images_.pieces(slots_[index].key.layer, slots_[index].key.expert)) {
+      if (piece.file != file) continue;
+      data.resize(piece.least);
+      now.file().read(piece.offset, data);
+      if (std::memcmp(data.data(), memory_of(static_cast<int>(index)) + piece.place, piece.least) != 0) return false;
+      ++compared;
+    }
+  }
+  return true;
 }
 
 // Checks and converts what has arrived, on a thread of its own: the reader goes on meanwhile.

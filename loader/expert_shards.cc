@@ -64,14 +64,17 @@ ExpertShards::Copy* ExpertShards::choose(const SafetensorsFile* file, bool sound
   return sound && best->suspect ? nullptr : best;
 }
 
-void ExpertShards::check_again() {
+void ExpertShards::check_again(const SameData& same_data) {
   any_suspect_ = false;
   for (Copy& copy : copies_) {
     if (!copy.suspect) continue;
     try {
-      require(same_layout(SafetensorsFile(copy.file.path()), *copy.header), Errc::io, "not what it was");
+      const SafetensorsFile now(copy.file.path());
+      const bool same =
+          now.file().identity() == copy.opened || (same_layout(now, *copy.header) && same_data(copy.header, now));
+      require(same, Errc::io, "not what it was");
       copy.file.reopen();
-      copy.opened = copy.file.identity();
+      copy.opened = now.file().identity();
       copy.suspect = false;
     } catch (const Error&) {
       any_suspect_ = true;  // reading from it tells what is wrong

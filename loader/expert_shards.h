@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <deque>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <span>
 #include <string>
@@ -40,8 +41,10 @@ class ExpertShards {
   // Whose file that is.
   Copy& copy_of(const DiskFile& file) noexcept;
 
-  // Suspect copies that have the layout of the checkpoint again, whatever happened, are used again.
-  void check_again();
+  // Suspect copies are used again that are what they were, or have the layout of the checkpoint and what `same_data`
+  // takes for its data; it is given the checkpoint's file and what is there now.
+  using SameData = std::function<bool(const SafetensorsFile* file, const SafetensorsFile& now)>;
+  void check_again(const SameData& same_data);
   bool any_suspect() const noexcept { return any_suspect_; }
   void suspect(Copy& copy) noexcept { copy.suspect = any_suspect_ = true; }
 

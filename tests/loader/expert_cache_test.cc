@@ -422,6 +422,30 @@ TEST_F(ExpertCacheTest, WithoutOverlapEverythingIsThereFirst) {
   EXPECT_EQ(cache_->stats().hinted, 0u);
 }
 
+// Its experts would be mixed with those in memory.
+TEST_F(ExpertCacheTest, AFileOfOtherValuesIsRefusedUntilTheRightOneIsBack) {
+  write();
+  open();
+  cache_->acquire(1, 0);
+  const std::string saved = contents(path(1));
+  std::string other = saved;
+  for (std::size_t i = saved.size() / 2; i < saved.size(); ++i) other[i] = static_cast<char>(other[i] ^ 1);
+  other[saved.size() - 1] = saved[saved.size() - 1];
+  for (std::size_t at = 0; at < 2; ++at) cache_->acquire(1, experts - 1 - static_cast<int>(at));
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  std::ofstream(path(1), std::ios::binary) << other;
+  for (int attempt = 0; attempt < 3; ++attempt) {
+    demand(1, {3});
+    EXPECT_THAT(test::error_of(Errc::io, [&] { cache_->acquire(1, 3); }), HasSubstr("changed while it was in use"));
+  }
+  cache_->acquire(2, 5);
+  std::ofstream(path(1), std::ios::binary) << saved;
+  WeightStore store(*checkpoint_, {.format = WeightFormat::fp8});
+  ExpertStore wanted(store, layers);
+  demand(1, {3});
+  expect_right(1, 3, wanted);
+}
+
 TEST_F(ExpertCacheTest, CopiesShareTheReadsAndReplaceEachOther) {
   write();
   const test::TempFolder other;
