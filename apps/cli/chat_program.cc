@@ -10,6 +10,7 @@
 #include "apps/common/interrupt.h"
 #include "apps/common/line_reader.h"
 #include "apps/common/output.h"
+#include "apps/common/prompt_progress.h"
 #include "loader/checkpoint.h"
 #include "runtime/error.h"
 
@@ -133,10 +134,13 @@ ChatProgram::Next ChatProgram::ask(const std::string& text) {
   ++request_.generation.sampling.seed;  // or a question asked again would be answered alike
   AnswerView view(output_is_terminal(), terminal_has_colours());
   const Interrupt interrupt;
+  PromptProgress progress(session_);
+  request_.generation.observer = &progress;
   const Answer answer = millrace::answer(session_, template_, request_, [&view](const OutputEvent& event) {
     view.show(event);
     return true;
   });
+  request_.generation.observer = nullptr;
   view.finish();
   last_ = answer;
   if (answer.tokens > 0) {

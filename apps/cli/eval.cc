@@ -14,6 +14,7 @@
 #include "apps/common/output.h"
 #include "apps/common/profile.h"
 #include "apps/common/progress.h"
+#include "apps/common/prompt_progress.h"
 #include "loader/checkpoint.h"
 #include "loader/safetensors_writer.h"
 #include "loader/weight_store.h"
@@ -130,7 +131,9 @@ class Evaluation {
   }
 
   void compute() {
-    std::vector<Observer*> wanted = {&trace_.observer(), &load_};
+    Session session(engine_);
+    PromptProgress progress(session);
+    std::vector<Observer*> wanted = {&progress, &trace_.observer(), &load_};
     if (profile_.observer() != nullptr) wanted.push_back(profile_.observer());  // last: it times the steps alone
     ObserverList observers(std::move(wanted));
     ForwardOptions options;
@@ -144,7 +147,6 @@ class Evaluation {
       attention_.layers = attention_layers(flags_.attention);
       options.inputs.attention = &attention_;
     }
-    Session session(engine_);
     const bool embedded = flags_.inputs.has_embeddings();
     const auto logits = session.forward(embedded ? std::span<const std::int32_t>() : tokens_, options);
     if (!labels_.empty()) loss_ = loss_of_labels(logits.subspan(padding() * vocab()), labels_, engine_.config().vocab);

@@ -17,12 +17,14 @@
 #include "apps/common/output.h"
 #include "apps/common/profile.h"
 #include "apps/common/progress.h"
+#include "apps/common/prompt_progress.h"
 #include "apps/common/sampling_flags.h"
 #include "loader/tokenizer.h"
 #include "model/generate.h"
 #include "ops/isa.h"
 #include "runtime/clock.h"
 #include "runtime/error.h"
+#include "runtime/observer.h"
 
 namespace millrace {
 namespace {
@@ -188,12 +190,17 @@ std::vector<std::int32_t> read_prompt(const GenerateFlags& flags, const Engine& 
 // Without tokens to draw a session still takes the prompt, to be kept.
 GenerateResult compute(Session& session, const std::vector<std::int32_t>& prompt, const GenerateFlags& flags,
                        const std::function<bool(std::string_view)>& on_text) {
-  if (flags.session.empty() || flags.generation.max_tokens > 0)
-    return generate(session, prompt, flags.generation, on_text);
+  PromptProgress progress(session);
+  std::vector<Observer*> observers = {&progress};
+  if (flags.generation.observer != nullptr) observers.push_back(flags.generation.observer);  // times the steps alone
+  ObserverList list(std::move(observers));
+  GenerateOptions options = flags.generation;
+  options.observer = &list;
+  if (flags.session.empty() || flags.generation.max_tokens > 0) return generate(session, prompt, options, on_text);
   const Clock::time_point start = Clock::now();
   GenerateResult result;
   try {
-    session.forward(prompt, {.logits_rows = LogitsRows::none(), .progress = [](std::int64_t) {
+    session.forward(prompt, {.logits_rows = LogitsRows::none(), .observer = &list, .progress = [](std::int64_t) {
                                require(!Interrupt::requested(), Errc::cancelled, "interrupted");
                              }});
   } catch (const Error& error) {

@@ -19,6 +19,12 @@ TEST(ProgressBar, CountsTokens) {
             "Computing [######..................]  25%  500 of 2000 tokens  250/s  0:06 left");
 }
 
+TEST(ProgressBar, TellsWhatWasRead) {
+  const std::string line = progress_line("Prompt", 10923, 32768, 223, ProgressBar::Unit::tokens, 123 * gib + gib / 2);
+  EXPECT_EQ(line, "Prompt [##......]  33%  10923 of 32768 tokens  49/s  7:26 left  123.5 GiB read");
+  EXPECT_LT(line.size(), 80u);
+}
+
 TEST(ProgressBar, NothingDividesByZero) {
   EXPECT_EQ(progress_line("X", 0, 0, 0), "X [########################] 100%  0 B of 0 B");
   EXPECT_EQ(progress_line("X", 0, 10, 1), "X [........................]   0%  0 B of 10 B");
