@@ -68,6 +68,12 @@ std::string speed_line(const char* what, const ResourceTimes& times) {
                      1e3 * times.compute);
 }
 
+const char* source_text(HitRate source) {
+  if (source == HitRate::given) return "as --hit-rate says";
+  if (source == HitRate::replayed) return "as with the routing in --trace";
+  return "assumed; --trace replays a recorded routing";
+}
+
 std::string speed_table(const PlanReport& report) {
   const SpeedEstimate& speed = report.speed;
   std::string text = fmt::format("expected speed, {} threads\n", report.engine.parallel().threads());
@@ -75,10 +81,11 @@ std::string speed_table(const PlanReport& report) {
   text += speed_line("generation", speed.decode);
   if (speed.hit_rate < 1) {
     text += fmt::format(
-        "  a generated token wants {} of experts; {:.0f} % of that are expected in the cache,\n"
-        "  {} come from the disk. A prompt of {} tokens reads {}.\n",
-        bytes_text(speed.expert_bytes), 100 * speed.hit_rate, bytes_text(speed.decode_read_bytes), speed.prompt_tokens,
-        bytes_text(speed.prefill_read_bytes));
+        "  a generated token wants {} of experts; {:.0f} % of that are expected in the cache\n"
+        "  ({}), {} come from the disk.\n"
+        "  A prompt of {} tokens reads {}.\n",
+        bytes_text(speed.expert_bytes), 100 * speed.hit_rate, source_text(report.hit_rate),
+        bytes_text(speed.decode_read_bytes), speed.prompt_tokens, bytes_text(speed.prefill_read_bytes));
   }
   const MachineRates& rates = report.rates;
   text += fmt::format("  {}: disk {}/s, memory {}/s, {:.0f} GFLOP/s\n", rates.measured ? "measured here" : "assumed",
@@ -152,6 +159,9 @@ std::string plan_json(const PlanReport& report) {
                       {"memory_bytes_per_second", report.rates.memory},
                       {"flops_per_second", report.rates.compute}}},
                     {"hit_rate", speed.hit_rate},
+                    {"hit_rate_from", report.hit_rate == HitRate::given      ? "option"
+                                      : report.hit_rate == HitRate::replayed ? "trace"
+                                                                             : "assumption"},
                     {"expert_bytes_per_token", speed.expert_bytes},
                     {"read_bytes_per_token", speed.decode_read_bytes},
                     {"decode", times_json(speed.decode)},

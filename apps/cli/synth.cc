@@ -79,8 +79,9 @@ Run declare_synth(CLI::App& app) {
   app.add_option("--experts", flags->request.experts, "experts of a layer; default: the shape's")
       ->option_text("N")
       ->check(CLI::Range(std::int64_t{1}, most));
-  CLI::Option* fp8 = app.add_flag("--fp8", flags->fp8, "weights in FP8 blocks, as published; default of named shapes");
-  app.add_flag("--bf16", flags->bf16, "weights in BF16")->excludes(fp8);
+  CLI::Option* fp8 = app.add_flag("--fp8", flags->fp8, "weights in FP8 blocks, as published; default of named shapes")
+                         ->option_text(" ");
+  app.add_flag("--bf16", flags->bf16, "weights in BF16")->option_text(" ")->excludes(fp8);
   app.add_option("--mtp", flags->options.mtp_layers, "prediction layers; default: none")
       ->option_text("N")
       ->check(CLI::Range(0, 16));

@@ -448,6 +448,9 @@ benchmarking() {
   refused 2 "depth" bench --depth -1
   refused 2 "only" bench --only everything
   run 0 bench --threads 1 --gen 3 --trace-experts routing.txt
+  run 0 plan --no-probe --json --trace routing.txt
+  grep -q '"hit_rate_from":"trace"' out || complain "plan --trace: $(cat out)"
+  refused 1 "routing.txt: a routing of" plan --no-probe -m "$golden/models/mimo-basic" --trace routing.txt
   run 0 bench --replay routing.txt
   grep -q 'Belady' out && [ "$(wc -l <out)" = 5 ] || complain "bench --replay: $(cat out)"
   refused 1 "missing.txt" bench --replay missing.txt
