@@ -17,7 +17,7 @@ namespace millrace {
 namespace {
 
 constexpr std::uint64_t mebi = std::uint64_t{1} << 20, gibi = std::uint64_t{1} << 30;
-constexpr std::int64_t context_step = 1024, default_chunk = 512;
+constexpr std::int64_t context_step = 1024, default_chunk = 512, ordinary_prompt = 2048;
 
 // What a process takes beyond what it has when its headers are read: stacks, lists, buffers of the C library.
 constexpr std::uint64_t process_growth = 8 * mebi, growth_per_thread = mebi / 2;
@@ -114,8 +114,9 @@ class Planner {
     set_context(std::clamp(whole_steps, std::min(context_step, in_.config.max_positions), in_.config.max_positions));
   }
 
-  // Where experts are read for a prompt, as many tokens share a pass as make computing take as long; working memory for
-  // them takes at most an eighth of what it shares with the cache.
+  // Where experts are read for a prompt, as many tokens share a pass as make computing take as long, and so many that
+  // an ordinary prompt has every expert read once; working memory for them takes at most a quarter of what it shares
+  // with the cache.
   void choose_chunk() {
     const std::uint64_t left = plan_.budget - std::min(plan_.budget, plan_.other());
     const double share =
@@ -123,8 +124,8 @@ class Planner {
             ? std::min(1.0, static_cast<double>(left) / static_cast<double>(plan_.experts.resident_bytes))
             : 1;
     const double read = static_cast<double>(plan_.experts.file_bytes) * (1 - share);
-    std::int64_t chunk = break_even_chunk(in_.programs.main, in_.config, read, in_.rates);
-    for (set_chunk(chunk); chunk > default_chunk && plan_.workspace > left / 8; set_chunk(chunk))
+    std::int64_t chunk = std::max(ordinary_prompt, break_even_chunk(in_.programs.main, in_.config, read, in_.rates));
+    for (set_chunk(chunk); chunk > default_chunk && plan_.workspace > left / 4; set_chunk(chunk))
       chunk = std::max(default_chunk, chunk / 2);
   }
 
