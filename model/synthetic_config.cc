@@ -202,7 +202,7 @@ const SyntheticShape& find_shape(const SyntheticRequest& request) {
 
 bool is_file(const std::string& path) {
   std::error_code failure;
-  return std::filesystem::exists(path, failure);
+  return std::filesystem::exists(path, failure) && !std::filesystem::is_directory(path, failure);
 }
 
 // What the request asks to differ from the shape.
