@@ -18,6 +18,7 @@
 namespace millrace {
 namespace {
 
+constexpr std::size_t most_kept_view = std::size_t{2} << 20;
 constexpr std::size_t most_piece = TensorStream::buffer_bytes / 4;
 constexpr std::size_t most_reads = 64;  // under way: tensors may be small, and then many of them keep a disk busy
 
@@ -50,12 +51,16 @@ class TensorStream::Worker final : private DiskReader::Client {
   }
 
   std::span<const std::byte> view(const StoredTensor& tensor, std::uint64_t begin, std::uint64_t count) {
-    Buffer& memory = views_.emplace_back(static_cast<std::size_t>(count), tensor.entry->name.c_str());
-    take(tensor, begin, {memory.data(), memory.bytes()});
-    return {memory.data(), memory.bytes()};
+    const auto bytes = static_cast<std::size_t>(count);
+    Buffer& memory = room_for(bytes, tensor.entry->name.c_str());
+    take(tensor, begin, {memory.data(), bytes});
+    return {memory.data(), bytes};
   }
 
-  void drop_views() noexcept { views_.clear(); }
+  void drop_views() noexcept {
+    std::erase_if(views_, [](const Buffer& view) { return view.bytes() > most_kept_view; });
+    given_views_ = 0;
+  }
 
  private:
   // A read that has been begun and not yet taken.
@@ -78,6 +83,16 @@ class TensorStream::Worker final : private DiskReader::Client {
     std::size_t least() const noexcept { return skipped + bytes; }
     std::size_t room() const noexcept { return round_up(least(), DiskFile::block); }
   };
+
+  // Freed in turns with what stays, small views would leave the heap full of holes.
+  Buffer& room_for(std::size_t bytes, const char* what) {
+    const auto free = views_.begin() + static_cast<std::ptrdiff_t>(given_views_);
+    const auto found = std::find_if(free, views_.end(), [bytes](const Buffer& view) { return view.bytes() >= bytes; });
+    const std::size_t place = static_cast<std::size_t>(found - views_.begin());
+    if (found == views_.end()) views_.emplace_back(bytes, what);
+    if (place != given_views_) std::swap(views_[place], views_[given_views_]);
+    return views_[given_views_++];
+  }
 
   bool is_next(const StoredTensor& tensor, std::uint64_t begin, std::uint64_t count) const noexcept {
     if (taking_.range >= order_.size()) return false;
@@ -169,6 +184,7 @@ class TensorStream::Worker final : private DiskReader::Client {
   std::condition_variable arrived_;
   std::array<Read, most_reads> reads_;
   std::deque<Buffer> views_;
+  std::size_t given_views_ = 0;         // the first of them; the others may be given out again
   std::unique_ptr<DiskReader> reader_;  // last, for its threads use the others
 };
 
