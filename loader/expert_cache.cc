@@ -60,6 +60,7 @@ ExpertCache::ExpertCache(const ExpertImages& images, const ExpertCacheOptions& o
 ExpertCache::~ExpertCache() {
   {
     const std::lock_guard lock(mutex_);
+    closing_ = true;
     next_ = queue_.size();
     hints_.clear();
     hinted_slot_ = -1;

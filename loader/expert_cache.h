@@ -132,9 +132,10 @@ class ExpertCache final : public ExpertSource, private DiskReader::Client {
   int hinted_slot_ = -1;      // the one whose reads are not all begun
   int hint_reads_ = 0;        // parts under way
   std::vector<int> arrived_;  // slots whose reads are done
-  bool stopping_ = false;
-  int reading_ = 0;  // demanded experts that are being read
-  int reads_ = 0;    // under way
+  bool closing_ = false;      // no more reads
+  bool stopping_ = false;     // no more work either
+  int reading_ = 0;           // demanded experts that are being read
+  int reads_ = 0;             // under way
   Clock::time_point reading_since_;
   ExpertCacheStats stats_;
   std::unique_ptr<DiskReader> reader_;  // its threads use all of the above

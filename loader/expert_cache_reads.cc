@@ -74,7 +74,8 @@ void ExpertCache::read_done(const DiskRead& read, int error) noexcept {
   if (error == 0 && !copy.is_as_opened()) error = DiskReader::file_ended;
   if (error != 0) {
     shards_.suspect(copy);
-    if (ExpertShards::Copy* other = shards_.choose(piece.file, /*sound=*/true)) return start_read(part, *other);
+    ExpertShards::Copy* other = closing_ ? nullptr : shards_.choose(piece.file, /*sound=*/true);
+    if (other != nullptr) return start_read(part, *other);
     if (!slot.failure) slot.failure = failure_of(piece, copy, error);
   } else {
     stats_.bytes_read += part.bytes;
@@ -95,7 +96,7 @@ void ExpertCache::finish(int index) noexcept {
     return;
   }
   // What failed before it was demanded is read once more.
-  if (slot.failure && slot.adopted) {
+  if (slot.failure && slot.adopted && !closing_) {
     slot.failure = nullptr;
     slot.adopted = false;
     slot.piece = 0;

@@ -413,6 +413,22 @@ TEST_F(ExpertCacheTest, AnErrorOfAHintIsNoneUntilTheExpertIsDemanded) {
   expect_right(2, 4, wanted);
 }
 
+TEST_F(ExpertCacheTest, ClosedWhileReadsFail) {
+  write();
+  const test::TempFolder other;
+  for (int layer = 1; layer <= layer_count; ++layer)
+    std::filesystem::copy_file(path(layer), other.path() / path(layer).filename());
+  for (int round = 0; round < 50; ++round) {
+    ExpertCacheOptions options = with_faults();
+    options.copies = {other.path()};
+    open(options);
+    faults_.error = EIO;
+    demand(1, {0, 1, 2, 3, 4, 5});
+    cache_.reset();
+    faults_.error = 0;
+  }
+}
+
 TEST_F(ExpertCacheTest, WithoutOverlapEverythingIsThereFirst) {
   write();
   open({.overlap = false});
