@@ -10,6 +10,7 @@ constexpr std::array<double, 5> half_rows = {2, 8, 32, 128, 512};  // rows after
 constexpr double age_unit = 8;                                     // rows after which the sign of age is halved
 constexpr double fit_rows = 200;                                   // rows whose passes the fit remembers
 constexpr std::int64_t fit_passes = 32;                            // from one fit to the next
+constexpr int stay = 2;                                            // tokens that an expert is expected to stay
 
 }  // namespace
 
@@ -24,8 +25,11 @@ FrequencyPolicy::FrequencyPolicy(std::span<const std::int32_t> experts)
     : first_(expert_offsets(experts)), accounts_(first_.back()) {
   static_assert(half_rows.size() == rates);
   before_.resize(static_cast<std::size_t>(experts.empty() ? 0 : *std::max_element(experts.begin(), experts.end())));
-  const auto layers = std::count_if(experts.begin(), experts.end(), [](std::int32_t count) { return count > 0; });
-  keep_ = std::exp(-1 / (fit_rows * static_cast<double>(std::max<std::ptrdiff_t>(layers, 1))));
+  for (const std::int32_t count : experts) {
+    turn_.push_back(turns_);
+    turns_ += count > 0;
+  }
+  keep_ = std::exp(-1 / (fit_rows * std::max(turns_, 1)));
   weights_.fill(1.0 / signs);
 }
 
@@ -38,6 +42,7 @@ FrequencyPolicy::Signs FrequencyPolicy::signs_of(const Account& account) noexcep
 
 void FrequencyPolicy::pass(int layer, std::int64_t rows) noexcept {
   const std::size_t begin = first_[static_cast<std::size_t>(layer)], end = first_[static_cast<std::size_t>(layer) + 1];
+  turn_now_ = turn_[static_cast<std::size_t>(layer)];
   pass_rows_ = static_cast<double>(std::max<std::int64_t>(rows, 1));
   for (std::size_t rate = 0; rate < rates; ++rate) fresh_[rate] = 1 - std::exp2(-pass_rows_ / half_rows[rate]);
   if (++passes_ % fit_passes == 0) fit();
@@ -69,7 +74,9 @@ double FrequencyPolicy::worth(int layer, int expert) const noexcept {
   const Signs now = signs_of(accounts_[first_[static_cast<std::size_t>(layer)] + static_cast<std::size_t>(expert)]);
   double worth = 0;
   for (std::size_t i = 0; i < signs; ++i) worth += weights_[i] * now[i];
-  return worth;
+  if (worth <= 0) return worth;
+  const int ahead = turn_[static_cast<std::size_t>(layer)] - turn_now_;
+  return worth / (stay * turns_ + (ahead > 0 ? ahead : ahead + turns_));
 }
 
 // Solves the normal equations with a little weight on equal parts, which decides while nothing is known.

@@ -21,7 +21,7 @@ class ExpertPolicy {
   virtual void pass(int layer, std::int64_t rows) noexcept = 0;
   // `rows` rows of that pass want the expert.
   virtual void use(int layer, int expert, std::int64_t rows) noexcept = 0;
-  // What keeping the expert is worth; only the order counts.
+  // What keeping the expert is worth now, at the layer of the last pass(); only the order counts.
   virtual double worth(int layer, int expert) const noexcept = 0;
 };
 
@@ -29,6 +29,9 @@ class ExpertPolicy {
 // used last. What each of these says about the next row differs between models and texts, so their weights are fitted,
 // by least squares, to what the passes so far have asked for. Found best by replay (policy_replay.h): mixtures with
 // fixed weights lose to LRU where texts keep to a subject, LRU loses everywhere else.
+// Layers come in turn: an expert of the layer just passed takes its slot for a whole token until it can be of use, one
+// of the coming layer for a moment. So what an expert is likely to save is divided by how long its slot is taken, until
+// its next turn and for some tokens that it may stay.
 class FrequencyPolicy final : public ExpertPolicy {
  public:
   // `experts` of each layer, 0 for a dense one.
@@ -49,6 +52,8 @@ class FrequencyPolicy final : public ExpertPolicy {
   void fit() noexcept;
 
   std::vector<std::size_t> first_;  // by layer
+  std::vector<int> turn_;           // of each layer in a pass, layers without experts left out
+  int turns_ = 0, turn_now_ = 0;
   std::vector<Account> accounts_;
   std::vector<Signs> before_;  // of the experts of the present layer, as they were before this pass
   double pass_rows_ = 1;

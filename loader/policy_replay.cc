@@ -128,4 +128,46 @@ double BeladyPolicy::worth(int layer, int expert) const noexcept {
                        : -static_cast<double>(entry_of_[static_cast<std::size_t>(next)]);
 }
 
+InformedPolicy::InformedPolicy(const RoutingTrace& trace)
+    : trace_(trace),
+      first_(expert_offsets(trace.experts())),
+      entries_(trace.experts().size()),
+      passed_(trace.experts().size()),
+      shares_(first_.back()),
+      wanted_(first_.back()) {
+  for (std::size_t entry = 0; entry < trace.size(); ++entry)
+    entries_[static_cast<std::size_t>(trace[entry].layer)].push_back(entry);
+  for (const auto& of_layer : entries_) {
+    layers_ += !of_layer.empty();
+    for (std::size_t i = 0; i < std::min(window, of_layer.size()); ++i) count(of_layer[i], 1);
+  }
+}
+
+void InformedPolicy::count(std::size_t entry, double sign) noexcept {
+  const RoutingTrace::Entry of = trace_[entry];
+  for (const ExpertUse& use : of.uses)
+    shares_[first_[static_cast<std::size_t>(of.layer)] + static_cast<std::size_t>(use.expert)] +=
+        sign * use.rows / of.rows;
+}
+
+void InformedPolicy::pass(int layer, std::int64_t) noexcept {
+  const auto& of_layer = entries_[static_cast<std::size_t>(layer)];
+  std::size_t& passed = passed_[static_cast<std::size_t>(layer)];
+  count(entry_++, -1);
+  if (++passed + window <= of_layer.size()) count(of_layer[passed + window - 1], 1);
+  for (std::size_t entry = entry_; entry < trace_.size() && trace_[entry].layer > trace_[entry - 1].layer; ++entry)
+    for (const ExpertUse& use : trace_[entry].uses)
+      wanted_[first_[static_cast<std::size_t>(trace_[entry].layer)] + static_cast<std::size_t>(use.expert)] = entry;
+}
+
+void InformedPolicy::use(int, int, std::int64_t) noexcept {}
+
+// By how long the slot is taken for what it is sure, or likely, to save.
+double InformedPolicy::worth(int layer, int expert) const noexcept {
+  const std::size_t index = first_[static_cast<std::size_t>(layer)] + static_cast<std::size_t>(expert);
+  const double share = shares_[index] / window;
+  if (wanted_[index] >= entry_) return 1 / static_cast<double>(wanted_[index] - entry_ + 1) + 1e-3 * share;
+  return share / layers_;
+}
+
 }  // namespace millrace

@@ -22,8 +22,8 @@ struct ReplayResult {
 // turn. Hits before entry `warm` are not counted. Throws Error(bad_argument) without slots.
 ReplayResult replay(const RoutingTrace& trace, std::int64_t slots, ExpertPolicy& policy, std::size_t warm = 0);
 
-// Who knows the future: what is used again last, or never, leaves first. The most hits any policy can have; for
-// replay() of the same trace only.
+// Who knows the future: what is used again last, or never, leaves first. The most hits any policy can have under the
+// rules of replay(), where what is read takes a slot; for replay() of the same trace only.
 // Source: Belady, A study of replacement algorithms for a virtual-storage computer, 1966.
 class BeladyPolicy final : public ExpertPolicy {
  public:
@@ -38,6 +38,33 @@ class BeladyPolicy final : public ExpertPolicy {
   std::vector<std::int64_t> next_;      // the coming use of each expert, as an index of after_
   std::vector<std::int64_t> after_;     // of each use in the trace, the one that follows it
   std::vector<std::int64_t> entry_of_;  // of each use in the trace, when it is
+};
+
+// Who knows more than what has happened so far can tell: of the pass that is under way, what its coming layers ask for;
+// and how often each expert is used in the next `window` passes, but not when. Where this is far from Belady, so is
+// every policy that does not know the future. For replay() of the same trace only.
+class InformedPolicy final : public ExpertPolicy {
+ public:
+  static constexpr std::size_t window = 32;
+
+  // `trace` must outlive it.
+  explicit InformedPolicy(const RoutingTrace& trace);
+
+  void pass(int layer, std::int64_t rows) noexcept override;
+  void use(int layer, int expert, std::int64_t rows) noexcept override;
+  double worth(int layer, int expert) const noexcept override;
+
+ private:
+  void count(std::size_t entry, double sign) noexcept;
+
+  const RoutingTrace& trace_;
+  std::vector<std::size_t> first_;                 // by layer
+  std::vector<std::vector<std::size_t>> entries_;  // of each layer
+  std::vector<std::size_t> passed_;                // of these, how many were
+  std::size_t entry_ = 0;                          // the coming one
+  double layers_ = 0;                              // with experts
+  std::vector<double> shares_;                     // of each expert, summed over the coming passes
+  std::vector<std::size_t> wanted_;                // of each expert, the entry of this pass that wants it
 };
 
 }  // namespace millrace

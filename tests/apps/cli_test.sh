@@ -452,7 +452,7 @@ benchmarking() {
   grep -q '"hit_rate_from":"trace"' out || complain "plan --trace: $(cat out)"
   refused 1 "routing.txt: a routing of" plan --no-probe -m "$golden/models/mimo-basic" --trace routing.txt
   run 0 bench --replay routing.txt
-  grep -q 'Belady' out && [ "$(wc -l <out)" = 5 ] || complain "bench --replay: $(cat out)"
+  grep -q 'Belady' out && [ "$(wc -l <out)" = 7 ] || complain "bench --replay: $(cat out)"
   refused 1 "missing.txt" bench --replay missing.txt
 }
 

@@ -41,9 +41,23 @@ TEST(FrequencyPolicy, OldUsesFade) {
 TEST(FrequencyPolicy, LayersHaveTheirOwnTime) {
   FrequencyPolicy policy(experts);
   step(policy, 1, {0});
+  step(policy, 2, {0});
   const double worth = policy.worth(1, 0);
   for (int i = 0; i < 20; ++i) step(policy, 2, {0});
   EXPECT_EQ(policy.worth(1, 0), worth);
+}
+
+// Used alike, the expert whose layer comes next is worth most and the one whose layer has just passed least; layers
+// without experts are no turn.
+TEST(FrequencyPolicy, TheLayerJustPassedIsTheFarthest) {
+  FrequencyPolicy policy(std::vector<std::int32_t>{0, 4, 0, 4, 4});
+  for (int i = 0; i < 50; ++i)
+    for (const int layer : {1, 3, 4}) step(policy, layer, {0});
+  const double next = policy.worth(1, 0), after = policy.worth(3, 0), passed = policy.worth(4, 0);
+  EXPECT_GT(next, after);
+  EXPECT_GT(after, passed);
+  step(policy, 1, {0});
+  EXPECT_DOUBLE_EQ(policy.worth(3, 0), next);
 }
 
 // A pass of many rows counts about as much as passes of one.

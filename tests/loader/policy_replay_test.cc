@@ -71,6 +71,24 @@ RoutingTrace drifting(std::uint64_t seed, float liking, float topic, float noise
   return trace;
 }
 
+// Two layers of one token: what the second asks for is known, what the next token does only by its frequency.
+TEST(PolicyReplay, TheInformedKnowThePassUnderWay) {
+  RoutingTrace trace({4, 4});
+  const auto pass = [&](int first, int second) {
+    trace.add(0, 1, std::vector<ExpertUse>{{first, 1}});
+    trace.add(1, 1, std::vector<ExpertUse>{{second, 1}});
+  };
+  for (const int second : {0, 1, 0, 0}) pass(0, second);
+  InformedPolicy policy(trace);
+  policy.pass(0, 1);
+  EXPECT_GT(policy.worth(1, 0), policy.worth(0, 0));  // comes now; every token, but later
+  EXPECT_GT(policy.worth(0, 0), policy.worth(1, 1));
+  EXPECT_EQ(policy.worth(1, 3), 0);
+  policy.pass(1, 1);
+  policy.pass(0, 1);
+  EXPECT_GT(policy.worth(1, 1), policy.worth(1, 0));
+}
+
 // Frequency with recency is never worse than LRU, whether texts keep to their subject or not, and Belady is the limit.
 TEST(PolicyReplay, FrequencyBeatsLru) {
   for (const auto& [liking, topic, noise] : {std::array{1.0f, 0.0f, 1.0f}, {0.0f, 1.0f, 0.5f}, {0.5f, 1.0f, 1.0f}}) {
@@ -82,7 +100,10 @@ TEST(PolicyReplay, FrequencyBeatsLru) {
       BeladyPolicy belady(trace);
       const double ours = replay(trace, slots, frequency).hit_rate(), limit = replay(trace, slots, belady).hit_rate();
       EXPECT_GE(ours, replay(trace, slots, lru).hit_rate() - 0.005) << liking << " " << topic << " " << share;
-      EXPECT_LE(ours, limit);
+      InformedPolicy informed(trace);
+      const double known = replay(trace, slots, informed).hit_rate();
+      EXPECT_LE(ours, known);
+      EXPECT_LE(known, limit);
     }
   }
 }
