@@ -6,6 +6,8 @@
 
 #include <chrono>
 #include <cstdlib>
+#include <string>
+#include <string_view>
 
 #include "tests/support/paths.h"
 
@@ -18,7 +20,7 @@ using testing::IsEmpty;
 // Standard error is a terminal while this lives.
 class Terminal {
  public:
-  Terminal() : master_(posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK)), saved_(dup(STDERR_FILENO)) {
+  Terminal() : master_(posix_openpt(O_RDWR | O_NOCTTY)), saved_(dup(STDERR_FILENO)) {
     if (master_ < 0 || grantpt(master_) != 0 || unlockpt(master_) != 0) return;
     const int slave = open(ptsname(master_), O_RDWR | O_NOCTTY);
     if (slave < 0) return;
@@ -32,10 +34,18 @@ class Terminal {
   }
 
   bool works() const { return works_; }
+  // What was written since. It takes its time to the other side, so a mark goes behind it.
   std::string shown() const {
-    std::string text(1 << 16, '\0');
-    const ssize_t count = read(master_, text.data(), text.size());
-    text.resize(count > 0 ? static_cast<std::size_t>(count) : 0);
+    constexpr std::string_view mark = "<end>";
+    std::string text;
+    if (write(STDERR_FILENO, mark.data(), mark.size()) != std::ssize(mark)) return text;
+    while (!text.ends_with(mark)) {
+      char piece[4096];
+      const ssize_t count = read(master_, piece, sizeof piece);
+      if (count <= 0) return text;
+      text.append(piece, static_cast<std::size_t>(count));
+    }
+    text.resize(text.size() - mark.size());
     return text;
   }
 
