@@ -15,6 +15,12 @@ using nlohmann::json;
 
 }  // namespace
 
+// What comes before the data.
+struct SafetensorsHeader {
+  std::string text;  // JSON, padded to a multiple of 8 bytes so that the data are aligned
+  std::uint64_t data_bytes = 0;
+};
+
 std::uint64_t data_bytes(const TensorHeader& tensor, std::string_view where) {
   auto bytes = static_cast<std::uint64_t>(size_of(tensor.dtype));
   for (const std::int64_t dimension : tensor.shape) {
@@ -30,8 +36,10 @@ bool precedes_in_file(const TensorHeader& a, const TensorHeader& b) noexcept {
          std::pair(-size_of(b.dtype), std::string_view(b.name));
 }
 
-SafetensorsWriter::Header SafetensorsWriter::header_of(const std::string& path, const SafetensorsMetadata& metadata,
-                                                       std::span<const TensorHeader> tensors) {
+namespace {
+
+SafetensorsHeader header_of(const std::string& path, const SafetensorsMetadata& metadata,
+                            std::span<const TensorHeader> tensors) {
   std::set<std::string_view> names = {"__metadata__"};
   json header = json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
@@ -53,11 +61,13 @@ SafetensorsWriter::Header SafetensorsWriter::header_of(const std::string& path, 
   }
 }
 
+}  // namespace
+
 SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path, const SafetensorsMetadata& metadata,
                                      std::span<const TensorHeader> tensors)
     : SafetensorsWriter(path, header_of(path.string(), metadata, tensors)) {}
 
-SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path, const Header& header)
+SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path, const SafetensorsHeader& header)
     : file_(path), remaining_(header.data_bytes) {
   const std::uint64_t length = header.text.size();
   file_.write(std::as_bytes(std::span(&length, 1)));
@@ -82,6 +92,52 @@ void SafetensorsWriter::write_hole(std::uint64_t bytes) {
 
 void SafetensorsWriter::finish() {
   require(remaining_ == 0, Errc::bad_argument, "{}: {} bytes of data are missing", file_.path(), remaining_);
+  file_.finish();
+}
+
+SafetensorsAssembler::SafetensorsAssembler(const std::filesystem::path& path, const SafetensorsMetadata& metadata,
+                                           std::vector<TensorHeader> tensors)
+    : file_(path) {
+  std::sort(tensors.begin(), tensors.end(), precedes_in_file);
+  const SafetensorsHeader header = header_of(path.string(), metadata, tensors);
+  const std::uint64_t length = header.text.size();
+  file_.write(std::as_bytes(std::span(&length, 1)));
+  file_.write(std::as_bytes(std::span(header.text)));
+  file_.write_hole(header.data_bytes);
+  std::uint64_t at = sizeof(length) + length;
+  for (TensorHeader& tensor : tensors) {
+    const std::uint64_t bytes = data_bytes(tensor, path.string());
+    places_.emplace(std::move(tensor.name), Place{.begin = at, .written = 0, .bytes = bytes});
+    at += bytes;
+  }
+}
+
+SafetensorsAssembler::Place& SafetensorsAssembler::place_of(std::string_view tensor) {
+  const auto found = places_.find(tensor);
+  require(found != places_.end(), Errc::bad_argument, "{}: no tensor {} was declared", file_.path(), tensor);
+  return found->second;
+}
+
+void SafetensorsAssembler::append(std::string_view tensor, std::span<const std::byte> data) {
+  Place& place = place_of(tensor);
+  require(data.size() <= place.bytes - place.written, Errc::bad_argument, "{}: tensor {} has {} bytes, its shape {}",
+          file_.path(), tensor, place.written + data.size(), place.bytes);
+  file_.write_at(place.begin + place.written, data);
+  place.written += data.size();
+}
+
+void SafetensorsAssembler::read_back(std::string_view tensor, std::uint64_t begin, std::span<std::byte> target) {
+  const Place& place = place_of(tensor);
+  require(begin <= place.written && target.size() <= place.written - begin, Errc::bad_argument,
+          "{}: bytes {} to {} of tensor {}, which has {}", file_.path(), begin, begin + target.size(), tensor,
+          place.written);
+  file_.read_at(place.begin + begin, target);
+}
+
+void SafetensorsAssembler::finish() {
+  for (const auto& [name, place] : places_)
+    require(place.written == place.bytes, Errc::bad_argument, "{}: tensor {} has {} bytes, its shape {}", file_.path(),
+            name, place.written, place.bytes);
   file_.finish();
 }
 

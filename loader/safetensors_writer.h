@@ -30,6 +30,8 @@ std::uint64_t data_bytes(const TensorHeader& tensor, std::string_view where);
 // The order of tensors in a file as the reference library has it: wider element types first, then by name.
 bool precedes_in_file(const TensorHeader& a, const TensorHeader& b) noexcept;
 
+struct SafetensorsHeader;
+
 // Streams the data of tensors that were declared beforehand, in that order. Every tensor is aligned to its element if
 // wider element types are declared first.
 class SafetensorsWriter {
@@ -47,19 +49,38 @@ class SafetensorsWriter {
   void finish();
 
  private:
-  struct Header {
-    std::string text;  // JSON, padded to a multiple of 8 bytes so that the data are aligned
-    std::uint64_t data_bytes = 0;
-  };
-  static Header header_of(const std::string& path, const SafetensorsMetadata& metadata,
-                          std::span<const TensorHeader> tensors);
-  SafetensorsWriter(const std::filesystem::path& path, const Header& header);
+  SafetensorsWriter(const std::filesystem::path& path, const SafetensorsHeader& header);
 
   // Counts data as written.
   void take(std::uint64_t bytes);
 
   AtomicFile file_;
   std::uint64_t remaining_;  // declared bytes not yet written
+};
+
+// Writes tensors whose data arrive in pieces, each behind the last one of its tensor, in any order of the tensors: what
+// is too much to be held. Ordered by precedes_in_file().
+class SafetensorsAssembler {
+ public:
+  // Throws as SafetensorsWriter does.
+  SafetensorsAssembler(const std::filesystem::path& path, const SafetensorsMetadata& metadata,
+                       std::vector<TensorHeader> tensors);
+  // Throws Error(io); Error(bad_argument) for a tensor that was not declared, or more than was.
+  void append(std::string_view tensor, std::span<const std::byte> data);
+  // What was appended to a tensor, from the byte `begin` on. Throws the same.
+  void read_back(std::string_view tensor, std::uint64_t begin, std::span<std::byte> target);
+  // Gives the file its name, replacing a previous one; without it nothing is left. Throws Error(bad_argument) if data
+  // are missing, Error(io).
+  void finish();
+
+ private:
+  struct Place {
+    std::uint64_t begin, written, bytes;  // in the file
+  };
+  Place& place_of(std::string_view tensor);
+
+  AtomicFile file_;
+  std::map<std::string, Place, std::less<>> places_;
 };
 
 struct TensorToWrite : TensorHeader {

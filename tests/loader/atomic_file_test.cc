@@ -1,7 +1,9 @@
 #include "loader/atomic_file.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -125,6 +127,46 @@ TEST(AtomicFile, AWriterThatIsKilledLeavesOneWholeFile) {
     const std::string text = read_text_file(path, 2 * size);
     EXPECT_EQ(text, std::string(size, text[0])) << "killed after " << delay << " us";
   }
+  AtomicFile(path).finish();
+  EXPECT_EQ(folder.entries(), 1) << "what was left is gone";
+}
+
+TEST(AtomicFile, DataMayGoAnywhereInWhatIsThere) {
+  const test::TempFolder folder;
+  const auto path = folder.path() / "a";
+  AtomicFile file(path);
+  file.write(bytes("0123456789"));
+  file.write_hole(5000);
+  file.write_at(4, bytes("abc"));
+  file.write_at(5008, bytes("xy"));
+  std::string back(5, ' ');
+  file.read_at(3, std::as_writable_bytes(std::span(back)));
+  EXPECT_EQ(back, "3abc7");
+  EXPECT_THAT(test::error_of(Errc::io, [&] { file.read_at(5006, std::as_writable_bytes(std::span(back))); }),
+              HasSubstr("/a: ends before"));
+  file.finish();
+  EXPECT_EQ(read_text_file(path, 10000), "0123abc789" + std::string(4998, '\0') + "xy");
+}
+
+// Of killed processes; not of those that write, nor anything else.
+TEST(AtomicFile, LeftoversOfTheSameNameAreRemoved) {
+  const test::TempFolder folder;
+  const auto path = folder.write("a", "old");
+  folder.write("a.123-0.tmp", "half");
+  folder.write("a.4194304-17.tmp", "half");
+  for (const char* other : {"a.tmp", "a.-1.tmp", "a.12-.tmp", "a.x1-2.tmp", "a.1-2-3.tmp", "b.123-0.tmp", "a.1-2.tmp2"})
+    folder.write(other, "someone's");
+  std::filesystem::create_directory(folder.path() / "a.5-5.tmp");
+  const auto held = folder.write("a.77-7.tmp", "being written");
+  const int descriptor = open(held.c_str(), O_RDONLY);
+  ASSERT_EQ(flock(descriptor, LOCK_EX), 0);
+  AtomicFile(path).finish();
+  close(descriptor);
+  EXPECT_FALSE(std::filesystem::exists(folder.path() / "a.123-0.tmp"));
+  EXPECT_FALSE(std::filesystem::exists(folder.path() / "a.4194304-17.tmp"));
+  EXPECT_EQ(folder.entries(), 10);
+  AtomicFile(path).finish();
+  EXPECT_FALSE(std::filesystem::exists(held)) << "its writer is gone";
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <csignal>
 
 #include "loader/safetensors.h"
@@ -101,6 +102,71 @@ TEST(SafetensorsWriter, NamesWhatItCannotWrite) {
   wrong.f32("wrong", {3}, {1, 2});
   EXPECT_THAT(test::error_of(Errc::bad_argument, [&] { wrong.write(folder.path() / "a"); }), HasSubstr("wrong"));
   EXPECT_EQ(std::filesystem::exists(folder.path() / "a"), false);
+}
+
+std::vector<TensorHeader> two_tensors() {
+  TensorHeader a, b;
+  a.name = "a";
+  a.dtype = Dtype::u8;
+  a.shape = {5};
+  b.name = "b";
+  b.shape = {2, 2};
+  return {a, b};
+}
+
+std::span<const std::byte> bytes_of(const auto& values) {
+  return std::as_bytes(std::span(values));
+}
+
+TEST(SafetensorsAssembler, PiecesOfTensorsInAnyOrderBecomeOneFile) {
+  const test::TempFolder folder;
+  const auto path = folder.path() / "out.safetensors";
+  SafetensorsAssembler assembler(path, {{"format", "pt"}}, two_tensors());
+  const std::vector<float> values = {1, 2, 3, 4};
+  const std::vector<std::uint8_t> codes = {5, 6, 7, 8, 9};
+  assembler.append("a", bytes_of(codes).first(2));
+  assembler.append("b", bytes_of(values).first(4));
+  assembler.append("a", bytes_of(codes).subspan(2));
+  assembler.append("b", {});
+  assembler.append("b", bytes_of(values).subspan(4));
+  std::vector<float> back(2);
+  assembler.read_back("b", 4, std::as_writable_bytes(std::span(back)));
+  EXPECT_EQ(back, (std::vector<float>{2, 3}));
+  EXPECT_FALSE(std::filesystem::exists(path));
+  assembler.finish();
+  const SafetensorsFile file(path);
+  EXPECT_EQ(file.metadata().at("format"), "pt");
+  ASSERT_EQ(file.entries().size(), 2u);
+  EXPECT_EQ(file.entries()[0].name, "b") << "wider elements come first";
+  EXPECT_TRUE(std::ranges::equal(file.read(*file.find("b")), bytes_of(values)));
+  EXPECT_TRUE(std::ranges::equal(file.read(*file.find("a")), bytes_of(codes)));
+  EXPECT_EQ(folder.entries(), 1);
+}
+
+TEST(SafetensorsAssembler, RefusesWhatWasNotDeclared) {
+  const test::TempFolder folder;
+  const auto path = folder.path() / "out.safetensors";
+  SafetensorsAssembler assembler(path, {}, two_tensors());
+  const std::vector<std::uint8_t> codes(6);
+  std::vector<std::byte> back(1);
+  const auto refused = [](auto&& call) { return test::error_of(Errc::bad_argument, call); };
+  EXPECT_THAT(refused([&] { assembler.append("c", {}); }), HasSubstr("out.safetensors: no tensor c"));
+  EXPECT_THAT(refused([&] { assembler.append("a", bytes_of(codes)); }), HasSubstr("tensor a has 6 bytes, its shape 5"));
+  EXPECT_THAT(refused([&] { assembler.read_back("a", 0, back); }), HasSubstr("of tensor a, which has 0"));
+  EXPECT_THAT(refused([&] { assembler.finish(); }), HasSubstr("tensor a has 0 bytes"));
+  EXPECT_FALSE(std::filesystem::exists(path));
+}
+
+TEST(SafetensorsAssembler, AFullDiskLeavesNothing) {
+  const test::TempFolder folder;
+  const auto path = folder.path() / "out.safetensors";
+  {
+    SafetensorsAssembler assembler(path, {}, two_tensors());
+    const FullDisk full(16);
+    EXPECT_THAT(test::error_of(Errc::io, [&] { assembler.append("b", bytes_of(std::vector<float>(4))); }),
+                HasSubstr("out.safetensors: cannot be written"));
+  }
+  EXPECT_EQ(folder.entries(), 0);
 }
 
 }  // namespace
