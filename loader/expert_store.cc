@@ -31,10 +31,13 @@ ExpertStore::ExpertStore(WeightStore& store, const std::vector<ExpertLayer>& lay
     loaded_.emplace_back(layer.size());
     for (const StoredExpert& expert : layer) {
       file_bytes_ += file_bytes_of(expert);
+      std::uint64_t viewed = 0;
       for (const StoredLinear* stored : expert.parts()) {
         owned_bytes_ += millrace::owned_bytes(*stored, options_);
         resident_bytes_ += footprint_of(*stored, resident);
+        viewed += viewed_bytes(*stored, resident);
       }
+      most_viewed_ = std::max(most_viewed_, viewed);
     }
   }
 }
@@ -43,6 +46,12 @@ std::int64_t ExpertStore::count() const noexcept {
   std::int64_t count = 0;
   for (const auto& layer : layers()) count += std::ssize(layer);
   return count;
+}
+
+std::uint64_t ExpertStore::preload_bytes() const noexcept {
+  const std::int64_t threads = options_.parallel != nullptr ? options_.parallel->threads() : 1;
+  const auto streams = static_cast<std::uint64_t>(std::min({threads, most_streams, count()}));
+  return std::min(file_bytes_, streams * TensorStream::buffer_bytes) + streams * most_viewed_;
 }
 
 const ExpertStore::Loaded& ExpertStore::load(int layer, int expert, const WeightOptions& options,

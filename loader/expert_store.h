@@ -47,8 +47,9 @@ class ExpertStore final : public ExpertSource {
   // Bytes of all experts in the files, and what holding all of them takes beside the mapped files.
   std::uint64_t file_bytes() const noexcept { return file_bytes_; }
   std::uint64_t owned_bytes() const noexcept { return owned_bytes_; }
-  // What preload() takes.
+  // What preload() takes, and what it needs beside that until it is done.
   std::uint64_t resident_bytes() const noexcept { return resident_bytes_; }
+  std::uint64_t preload_bytes() const noexcept;
   std::int64_t count() const noexcept;
   // What one takes in the cache.
   std::uint64_t slot_bytes() const noexcept { return images_.slot_bytes(); }
@@ -75,6 +76,7 @@ class ExpertStore final : public ExpertSource {
   std::uint64_t mapped_limit_ = 0, mapped_bytes_ = 0;  // pages of experts in the mapped files
   std::uint64_t mapping_ = 1;                          // counts how often they were let go
   std::uint64_t file_bytes_ = 0, owned_bytes_ = 0, resident_bytes_ = 0;
+  std::uint64_t most_viewed_ = 0;  // while one of them is loaded
 };
 
 }  // namespace millrace

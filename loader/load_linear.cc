@@ -309,6 +309,12 @@ Tensor plan_linear(const StoredLinear& stored, const WeightOptions& options) {
   return make_tensor(stored, form_of(stored, options), unread, unread);
 }
 
+std::uint64_t viewed_bytes(const StoredLinear& stored, const WeightOptions& options) noexcept {
+  std::uint64_t bytes = stored.scale && !stored.is_mxfp4() ? stored.scale_bytes() : 0;
+  if (stored.pitch > 0) return bytes + matrix_bytes(stored);
+  return form_of(stored, options) == Form::as_stored ? bytes : bytes + stored.bytes();
+}
+
 std::uint64_t owned_bytes(const StoredLinear& stored, const WeightOptions& options) noexcept {
   const LinearRoom room = room_of(stored, options);
   return room.weights + (form_of(stored, options) == Form::as_stored ? room.scales : 0);

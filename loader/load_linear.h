@@ -63,6 +63,9 @@ Tensor arrange_linear(const StoredLinear& stored, const WeightOptions& options, 
 // The tensor load_linear would give, over the file's unread bytes whatever its dtype: for plans, not for computing.
 Tensor plan_linear(const StoredLinear& stored, const WeightOptions& options);
 
+// Bytes of views that load_linear() asks its source for.
+std::uint64_t viewed_bytes(const StoredLinear& stored, const WeightOptions& options) noexcept;
+
 // Bytes that loading takes beside the mapped file.
 std::uint64_t owned_bytes(const StoredLinear& stored, const WeightOptions& options) noexcept;
 // The same with what the buffers are rounded up to (Buffer::footprint).

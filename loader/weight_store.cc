@@ -121,6 +121,12 @@ void WeightStore::count(std::string_view name, std::uint64_t bytes) {
   footprints_[std::string(name)] += Buffer::footprint(bytes);
 }
 
+std::uint64_t WeightStore::loading_bytes() const noexcept {
+  std::uint64_t bytes = 0;
+  for (const TensorRange& range : planned_) bytes += range.count;
+  return std::min<std::uint64_t>(bytes, TensorStream::buffer_bytes) + most_viewed_;
+}
+
 void WeightStore::start_over() {
   owned_bytes_ = 0;
   footprints_.clear();
@@ -152,6 +158,7 @@ Tensor WeightStore::load(std::string_view name, const StoredLinear& stored) {
   footprints_[std::string(name)] += footprint_of(stored, options_);
   if (options_.headers_only) {
     owned_bytes_ += millrace::owned_bytes(stored, options_);
+    most_viewed_ = std::max(most_viewed_, viewed_bytes(stored, options_));
     const std::vector<TensorRange> ranges = ranges_of(stored);
     planned_.insert(planned_.end(), ranges.begin(), ranges.end());
     return plan_linear(stored, options_);
@@ -177,6 +184,7 @@ Tensor WeightStore::load_router(std::string_view name, const StoredTensor& store
   const auto bytes = static_cast<std::size_t>(elements * size_of(dtype));
   if (options_.headers_only) {
     plan_reading(stored);
+    most_viewed_ = std::max(most_viewed_, stored.entry->bytes);
     if (options_.resident) count(name, bytes);
     return Tensor(dtype, stored.entry->shape, stored.file->data(*stored.entry).data());
   }

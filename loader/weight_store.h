@@ -77,6 +77,9 @@ class WeightStore {
   // Memory taken beside the mapped files.
   std::uint64_t owned_bytes() const noexcept { return owned_bytes_; }
 
+  // What reading them takes until finish_loading(), beside what stays.
+  std::uint64_t loading_bytes() const noexcept;
+
   // The same for each weight that was asked for, by canonical name, with what buffers are rounded up to. Vectors count
   // as taken by those who asked for them.
   const std::map<std::string, std::uint64_t, std::less<>>& footprints() const noexcept { return footprints_; }
@@ -110,6 +113,7 @@ class WeightStore {
   std::map<std::string, std::uint64_t, std::less<>> footprints_;
   std::vector<TensorRange> planned_;  // what will be read, in that order
   std::unique_ptr<TensorStream> stream_;
+  std::uint64_t most_viewed_ = 0;  // at a time, while a weight is loaded
   std::uint64_t done_bytes_ = 0, total_bytes_ = 0, owned_bytes_ = 0;
   std::int64_t unscaled_ = 0;  // FP8 weights whose scales are all 1
   std::string first_unscaled_;

@@ -189,10 +189,12 @@ MemoryPlan Engine::State::make_plan(const EngineOptions& options) {
                                     .config = config,
                                     .weights = weights,
                                     .experts = planned_experts(),
+                                    .loading_experts = experts.preload_bytes(),
                                     .kv_dtype = kv_dtype_of(numerics),
                                     .mtp_wiring = mtp_wiring,
                                     .threads = parallel.threads(),
                                     .memory = options.memory,
+                                    .aside = options.aside,
                                     .context = context < config.max_positions ? context : options.context,
                                     .sessions = options.sessions,
                                     .chunk = options.chunk,
@@ -293,9 +295,7 @@ const Tokenizer& Engine::tokenizer() const {
 }
 
 WorkspaceLimits Engine::workspace_limits() const noexcept {
-  return {.rows = std::min(chunk(), context()),
-          .logits_rows = 1 + std::ssize(mtp_programs()),
-          .threads = parallel().threads()};
+  return pass_limits(chunk(), context(), mtp_programs().size(), parallel().threads());
 }
 
 std::optional<ExpertCacheStats> Engine::expert_stats() const {

@@ -47,6 +47,7 @@ struct EngineOptions {
   // Ceiling of what the process takes, in bytes; 0 = what is free when the engine opens, but for a margin. Opening
   // fails with Error(out_of_memory) if it is too little; experts that do not fit are read when they are wanted.
   std::uint64_t memory = 0;
+  std::uint64_t aside = 0;    // of it, for what the application takes itself: buffers, results it is handed
   std::int64_t sessions = 1;  // that will be full at the same time, for which memory is set aside
   std::int64_t context = 0;   // most tokens of a session; 0 = the model's own limit, or less where memory is short
   std::int64_t chunk = 0;     // most rows of one pass; 0 = 512, or more where experts are read for them
@@ -88,8 +89,7 @@ class Engine {
   std::int64_t context() const noexcept;
   std::int64_t chunk() const noexcept;
   Dtype kv_dtype() const noexcept;  // f32 in numerics that keep fp32, else bf16
-  // What an executor's working memory is planned for: one chunk of which the last row wants logits, and as many
-  // more as prediction layers can guess.
+  // What an executor's working memory is planned for.
   WorkspaceLimits workspace_limits() const noexcept;
   // What was planned before anything was loaded; with headers_only also for a budget that is too small.
   const MemoryPlan& plan() const noexcept;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "loader/checkpoint.h"
 #include "runtime/error.h"
@@ -47,9 +48,7 @@ void Executor::compute(std::span<const SessionStep> steps, const PassOptions& op
   while (fill_batch(steps, chunk)) {
     engine_.check_files();
     make_room();
-    const Parallel& parallel = options.parallel != nullptr ? *options.parallel : engine_.parallel();
-    engine_.program().run(batch_, workspace_, parallel, options.observer);
-    take_logits();
+    run_pass(options);
     tell_drafters();
     if (!options.progress) continue;
     std::int64_t done = 0;
@@ -64,7 +63,7 @@ bool Executor::fill_batch(std::span<const SessionStep> steps, std::int64_t chunk
   batch_.tokens.clear();
   batch_.positions.clear();
   batch_.runs.clear();
-  batch_.logits_rows.clear();
+  wanted_rows_.clear();
   parts_.clear();
   for (const SessionStep& step : steps)
     if (const std::int64_t rows = rows_that_fit(*step.session, chunk); rows > 0) add_part(*step.session, rows);
@@ -100,17 +99,33 @@ void Executor::add_part(Session& session, std::int64_t rows) {
   for (; is_new && call.logits_done < call.logits_rows.count(call.rows); ++call.logits_done, ++part.logits_rows) {
     const std::int64_t row = call.held + call.logits_rows.row(call.logits_done, call.rows) - begin;
     if (row >= rows) break;
-    batch_.logits_rows.push_back(static_cast<std::int32_t>(first + row));
+    wanted_rows_.push_back(static_cast<std::int32_t>(first + row));
   }
 }
 
-// The workspace grows to what a pass needs, and stays.
+// The workspace grows to what a pass needs, if that is within the plan, and stays.
 void Executor::make_room() {
   WorkspaceLimits limits = workspace_.limits();
-  if (batch_.rows() <= limits.rows && std::ssize(batch_.logits_rows) <= limits.logits_rows) return;
-  limits.rows = std::max(limits.rows, batch_.rows());
-  limits.logits_rows = std::max(limits.logits_rows, std::ssize(batch_.logits_rows));
+  if (batch_.rows() <= limits.rows) return;
+  limits.rows = batch_.rows();
+  const std::uint64_t bytes = Buffer::footprint(Workspace::bytes_for(engine_.program(), limits));
+  engine_.plan().check_pass(limits.rows, bytes);
   workspace_ = Workspace(engine_.program(), limits);
+}
+
+// Logits come in blocks of so many rows as the workspace has room for.
+void Executor::run_pass(const PassOptions& options) {
+  const Parallel& parallel = options.parallel != nullptr ? *options.parallel : engine_.parallel();
+  const std::int64_t wanted = std::ssize(wanted_rows_), most = workspace_.limits().logits_rows;
+  for (std::int64_t first = 0; first == 0 || first < wanted; first += most) {
+    const std::int64_t count = std::min(most, wanted - first);
+    batch_.logits_rows.assign(wanted_rows_.begin() + first, wanted_rows_.begin() + first + count);
+    if (first == 0)
+      engine_.program().run(batch_, workspace_, parallel, options.observer);
+    else
+      engine_.program().run_logits(batch_, workspace_, parallel, options.observer);
+    give_logits(first, count);
+  }
 }
 
 // Prediction layers want the main model's hidden states.
@@ -124,14 +139,22 @@ void Executor::tell_drafters() {
   }
 }
 
-void Executor::take_logits() {
+// To their sessions, or who wants them: those of `count` of the pass's wanted rows from `first` on.
+void Executor::give_logits(std::int64_t first, std::int64_t count) {
   const std::int64_t vocab = engine_.config().vocab;
   const auto* logits = reinterpret_cast<const float*>(workspace_.data(engine_.program().steps().back().outputs[0]));
+  std::int64_t end_of_part = 0;  // among the wanted rows
   for (const Part& part : parts_) {
-    if (part.logits_rows == 0) continue;
-    float* target = part.session->logits_.data() + (part.session->call_->logits_done - part.logits_rows) * vocab;
-    std::memcpy(target, logits, static_cast<std::size_t>(part.logits_rows * vocab) * sizeof(float));
-    logits += part.logits_rows * vocab;
+    const std::int64_t begin_of_part = std::exchange(end_of_part, end_of_part + part.logits_rows);
+    const std::int64_t begin = std::max(begin_of_part, first), end = std::min(end_of_part, first + count);
+    if (begin >= end) continue;
+    const Session::Call& call = *part.session->call_;
+    const std::int64_t place = call.logits_done - part.logits_rows + begin - begin_of_part;
+    const std::span rows(logits + (begin - first) * vocab, static_cast<std::size_t>((end - begin) * vocab));
+    if (call.take_logits != nullptr)
+      (*call.take_logits)(place, rows);
+    else
+      std::memcpy(part.session->logits_.data() + place * vocab, rows.data(), rows.size_bytes());
   }
 }
 

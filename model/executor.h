@@ -55,13 +55,15 @@ class Executor {
   std::int64_t rows_that_fit(const Session& session, std::int64_t chunk) const noexcept;
   void add_part(Session& session, std::int64_t rows);
   void make_room();
-  void take_logits();
+  void run_pass(const PassOptions& options);
+  void give_logits(std::int64_t first, std::int64_t count);
   void tell_drafters();
 
   const Engine& engine_;
   Workspace workspace_;
   Batch batch_;
-  std::vector<Part> parts_;  // of the batch
+  std::vector<Part> parts_;                // of the batch
+  std::vector<std::int32_t> wanted_rows_;  // of the batch, that want logits
 };
 
 }  // namespace millrace

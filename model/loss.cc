@@ -10,8 +10,6 @@ namespace millrace {
 namespace {
 
 constexpr std::int64_t longest_default_window = 2048;
-// Rows whose logits are held at a time: a vocabulary of 150,000 makes 38 MB of them.
-constexpr std::int64_t rows_at_once = 64;
 
 }  // namespace
 
@@ -48,18 +46,31 @@ double LossSum::perplexity_error() const noexcept {
   return perplexity() * standard_error();
 }
 
+LabelScore::LabelScore(std::span<const std::int32_t> labels, std::int64_t vocab)
+    : labels_(labels), vocab_(static_cast<std::size_t>(vocab)) {
+  require(!labels.empty() && vocab > 0, Errc::bad_argument, "{} labels of a vocabulary of {}, expected 1 or more",
+          labels.size(), vocab);
+  loss_.nll.resize(labels.size() - 1);
+}
+
+void LabelScore::take(std::span<const float> logits) {
+  const std::size_t rows = logits.size() / vocab_;
+  require(logits.size() % vocab_ == 0 && rows <= labels_.size() - row_, Errc::bad_argument,
+          "{} labels, {} of them scored, and {} more logits of a vocabulary of {}", labels_.size(), row_, logits.size(),
+          vocab_);
+  for (std::size_t i = 0; i < rows; ++i, ++row_) {
+    if (row_ + 1 >= labels_.size() || labels_[row_ + 1] == ignored_label) continue;
+    loss_.nll[row_] = negative_log_likelihood(logits.subspan(i * vocab_, vocab_), labels_[row_ + 1]);
+    loss_.sum.add(loss_.nll[row_]);
+  }
+}
+
 LabelLoss loss_of_labels(std::span<const float> logits, std::span<const std::int32_t> labels, std::int64_t vocab) {
   require(!labels.empty() && vocab > 0 && std::ssize(logits) == std::ssize(labels) * vocab, Errc::bad_argument,
           "{} labels for {} logits of a vocabulary of {}, expected one per row", labels.size(), logits.size(), vocab);
-  LabelLoss loss;
-  loss.nll.resize(labels.size() - 1);
-  for (std::size_t row = 0; row + 1 < labels.size(); ++row) {
-    if (labels[row + 1] == ignored_label) continue;
-    const auto width = static_cast<std::size_t>(vocab);
-    loss.nll[row] = negative_log_likelihood(logits.subspan(row * width, width), labels[row + 1]);
-    loss.sum.add(loss.nll[row]);
-  }
-  return loss;
+  LabelScore score(labels, vocab);
+  score.take(logits);
+  return score.loss();
 }
 
 Perplexity perplexity(const Engine& engine, std::span<const std::int32_t> tokens, const PerplexityOptions& options) {
@@ -75,26 +86,21 @@ Perplexity perplexity(const Engine& engine, std::span<const std::int32_t> tokens
   Perplexity result{.loss = {}, .window = window, .stride = stride, .windows = 0};
   const std::int64_t windows = count <= window ? 1 : 1 + (count - window + stride - 1) / stride;
   const std::int64_t total = count + (windows - 1) * (window - stride);
+  const auto width = static_cast<std::size_t>(vocab);
   std::int64_t done = 0, predicted = 1;  // the first token is predicted by nothing
   Session session(engine);
   for (std::int64_t first = 0; result.windows < windows; first += stride, ++result.windows) {
     session.clear();
-    const std::int64_t end = std::min(count, first + window);
-    for (std::int64_t begin = first; begin < end;) {
-      // Rows before predicted - 1 only give context.
-      const bool scores = begin >= predicted - 1;
-      const std::int64_t rows = std::min(end - begin, scores ? rows_at_once : predicted - 1 - begin);
-      const auto logits =
-          session.forward(tokens.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(rows)),
-                          {.logits_rows = scores ? rows : 0});
-      for (std::int64_t row = begin; scores && row < begin + rows && row + 1 < end; ++row)
-        result.loss.add(negative_log_likelihood(
-            logits.subspan(static_cast<std::size_t>((row - begin) * vocab), static_cast<std::size_t>(vocab)),
-            tokens[static_cast<std::size_t>(row + 1)]));
-      begin += rows;
-      done += rows;
-      if (options.progress) options.progress(done, total);
-    }
+    const std::int64_t end = std::min(count, first + window), rows = end - first;
+    const std::int64_t scored = std::max(first, predicted - 1);  // rows before it only give context
+    ForwardOptions forward{.logits_rows = end - scored};
+    forward.take_logits = [&](std::int64_t row, std::span<const float> logits) {
+      for (row += scored + 1; !logits.empty() && row < end; ++row, logits = logits.subspan(width))
+        result.loss.add(negative_log_likelihood(logits.first(width), tokens[static_cast<std::size_t>(row)]));
+    };
+    if (options.progress) forward.progress = [&](std::int64_t rows_done) { options.progress(done + rows_done, total); };
+    session.forward(tokens.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(rows)), forward);
+    done += rows;
     predicted = end;
   }
   return result;

@@ -39,8 +39,23 @@ struct LabelLoss {
   std::vector<double> nll;  // (rows - 1): of label i + 1 by the logits of row i; 0 where the label is ignored
 };
 
-// The loss of Transformers: row i predicts labels[i + 1], ignored_label does not count. logits: (rows, vocab), labels:
-// (rows). Throws Error(bad_argument) for other sizes and labels outside the vocabulary.
+// The loss of Transformers: row i predicts labels[i + 1], ignored_label does not count. The logits come a few rows at a
+// time, in order.
+class LabelScore {
+ public:
+  // `labels`, one per row, are not copied. Throws Error(bad_argument) for none.
+  LabelScore(std::span<const std::int32_t> labels, std::int64_t vocab);
+  // Of the next rows, (rows, vocab). Throws Error(bad_argument) for other sizes and labels outside the vocabulary.
+  void take(std::span<const float> logits);
+  const LabelLoss& loss() const noexcept { return loss_; }
+
+ private:
+  std::span<const std::int32_t> labels_;
+  std::size_t vocab_, row_ = 0;
+  LabelLoss loss_;
+};
+
+// The same of all rows at once.
 LabelLoss loss_of_labels(std::span<const float> logits, std::span<const std::int32_t> labels, std::int64_t vocab);
 
 struct PerplexityOptions {

@@ -17,6 +17,7 @@ namespace millrace {
 namespace {
 
 constexpr std::uint64_t mebi = std::uint64_t{1} << 20, gibi = std::uint64_t{1} << 30;
+constexpr std::int64_t logits_at_once = 64;  // rows: 39 MB of a vocabulary of 150,000
 constexpr std::int64_t context_step = 1024, default_chunk = 512, ordinary_prompt = 2048;
 
 // What a process takes beyond what it has when its headers are read: stacks, lists, buffers of the C library.
@@ -58,7 +59,9 @@ class Planner {
   MemoryPlan plan() {
     plan_.budget = in_.memory > 0 ? in_.memory : free_memory();
     plan_.process = resident_memory() + process_growth + growth_per_thread * static_cast<std::uint64_t>(in_.threads);
+    plan_.aside = in_.aside;
     plan_.weights = weights_by_kind(in_.weights);
+    plan_.loading = std::max(in_.weights.loading_bytes(), in_.loading_experts);
     plan_.dequantized =
         in_.weights.options().format == WeightFormat::bf16 && in_.weights.checkpoint().holds(Dtype::f8_e4m3);
     plan_.experts = in_.experts;
@@ -67,6 +70,7 @@ class Planner {
     set_context(in_.context > 0 ? in_.context : in_.config.max_positions);
     if (in_.context == 0 && !all_fits()) choose_context();
     plan_.experts.resident = all_fits();
+    if (!plan_.experts.resident) plan_.loading = in_.weights.loading_bytes();
     if (in_.chunk == 0 && !plan_.experts.resident) choose_chunk();
     if (!plan_.experts.resident)
       plan_.experts.cache_bytes =
@@ -96,15 +100,13 @@ class Planner {
 
   void set_chunk(std::int64_t chunk) {
     plan_.chunk = chunk;
-    plan_.workspace =
-        Buffer::footprint(Workspace::bytes_for(in_.programs.main, {.rows = std::min(chunk, plan_.context),
-                                                                   .logits_rows = 1 + std::ssize(in_.programs.mtp),
-                                                                   .threads = in_.threads}));
+    plan_.workspace = Buffer::footprint(Workspace::bytes_for(
+        in_.programs.main, pass_limits(chunk, plan_.context, in_.programs.mtp.size(), in_.threads)));
   }
 
   // Full sessions take at most a quarter of what they share with the experts.
   void choose_context() {
-    const std::uint64_t others = plan_.other() - plan_.kv();
+    const std::uint64_t others = plan_.process + plan_.aside + plan_.weights.total() + plan_.working() - plan_.kv();
     const std::uint64_t shared = plan_.budget - std::min(plan_.budget, others);
     const std::uint64_t per_session = shared / 4 / static_cast<std::uint64_t>(plan_.sessions);
     const std::uint64_t tokens = plan_.kv_per_token > 0
@@ -155,9 +157,12 @@ std::uint64_t MemoryPlan::kv() const noexcept {
                            kv_fixed + saturated_product(kv_per_token, static_cast<std::uint64_t>(context)));
 }
 
+std::uint64_t MemoryPlan::working() const noexcept {
+  return kv() + saturated_product(session_work, static_cast<std::uint64_t>(sessions)) + workspace;
+}
+
 std::uint64_t MemoryPlan::other() const noexcept {
-  return process + weights.total() + kv() + saturated_product(session_work, static_cast<std::uint64_t>(sessions)) +
-         workspace;
+  return process + aside + weights.total() + std::max(loading, working());
 }
 
 std::uint64_t MemoryPlan::total() const noexcept {
@@ -173,10 +178,26 @@ void MemoryPlan::check(const std::string& model) const {
   if (fits()) return;
   fail(Errc::out_of_memory,
        "{}: {} of memory are too little, at least {} are needed: {} for weights that every token uses, {} for {} "
-       "session{} of {} tokens, {} for the pass of {}, {} for the program; a smaller --ctx{}{} would help",
+       "session{} of {} tokens, {} for the pass of {}, {} for the program{}; a smaller --ctx{}{} would help",
        model, size_text(budget), size_text(least()), size_text(weights.total()), size_text(kv()), sessions,
        sessions == 1 ? "" : "s", context, size_text(workspace), chunk, size_text(process),
+       aside > 0 ? fmt::format(", {} for what was asked of it beside", size_text(aside)) : "",
        dequantized ? ", --weights fp8" : "", weights.mtp > 0 ? ", --mtp off" : "");
+}
+
+void MemoryPlan::check_pass(std::int64_t rows, std::uint64_t bytes) const {
+  const std::uint64_t spare = budget - std::min(budget, total());
+  require(bytes <= workspace || bytes - workspace <= spare, Errc::out_of_memory,
+          "{} rows in one pass take {}, but {} are planned for passes of {}, and {} of memory are left: open the model "
+          "for passes of {} rows (--chunk)",
+          rows, size_text(bytes), size_text(workspace), chunk, size_text(spare), rows);
+}
+
+WorkspaceLimits pass_limits(std::int64_t chunk, std::int64_t context, std::size_t mtp_layers, int threads) noexcept {
+  const std::int64_t rows = std::min(chunk, context);
+  return {.rows = rows,
+          .logits_rows = std::max(static_cast<std::int64_t>(1 + mtp_layers), std::min(rows, logits_at_once)),
+          .threads = threads};
 }
 
 std::uint64_t free_memory() noexcept {

@@ -10,6 +10,7 @@
 #include "model/config.h"
 #include "runtime/machine.h"
 #include "runtime/program.h"
+#include "runtime/workspace.h"
 
 namespace millrace {
 
@@ -36,6 +37,8 @@ struct MemoryPlan {
 
   std::uint64_t budget = 0;        // of the process; UINT64_MAX where nothing is known
   std::uint64_t process = 0;       // the program itself, the files' headers, the tokenizer
+  std::uint64_t aside = 0;         // of the application, as it says (EngineOptions::aside)
+  std::uint64_t loading = 0;       // reading weights; given back before sessions and passes take theirs
   bool dequantized = false;        // FP8 weights are held in bf16, twice as large
   Weights weights;                 // everything but experts
   std::int64_t context = 0;        // tokens of a session
@@ -48,25 +51,30 @@ struct MemoryPlan {
   std::uint64_t workspace = 0;     // of one executor
   Experts experts;
 
-  std::uint64_t kv() const noexcept;     // of all sessions, full
-  std::uint64_t other() const noexcept;  // everything but experts
-  std::uint64_t total() const noexcept;  // at most the budget if fits()
-  std::uint64_t least() const noexcept;  // the smallest budget that would do, with this context and these sessions
+  std::uint64_t kv() const noexcept;       // of all sessions, full
+  std::uint64_t working() const noexcept;  // what sessions and passes take
+  std::uint64_t other() const noexcept;    // everything but experts, at its most
+  std::uint64_t total() const noexcept;    // at most the budget if fits()
+  std::uint64_t least() const noexcept;    // the smallest budget that would do, with this context and these sessions
   bool fits() const noexcept { return least() <= budget; }
   // Throws Error(out_of_memory) saying how much is needed at least, what for, and what would help, unless fits().
   void check(const std::string& model) const;
+  // Throws Error(out_of_memory) saying what is planned unless a pass of `rows` rows may take so many bytes.
+  void check_pass(std::int64_t rows, std::uint64_t bytes) const;
 };
 
 // What a plan is made of.
 struct PlanInputs {
   const Programs& programs;
   const ModelConfig& config;
-  const WeightStore& weights;   // after build_programs
-  MemoryPlan::Experts experts;  // but for resident and cache_bytes
+  const WeightStore& weights;     // after build_programs
+  MemoryPlan::Experts experts;    // but for resident and cache_bytes
+  std::uint64_t loading_experts;  // what reading all of them into memory takes beside them
   Dtype kv_dtype;
   MtpWiring mtp_wiring;
   int threads;
   std::uint64_t memory;   // ceiling of the process; 0 = free_memory()
+  std::uint64_t aside;    // of it, for the application
   std::int64_t context;   // 0 = the model's own, or less if that takes too much of the budget
   std::int64_t sessions;  // 1 or more
   std::int64_t chunk;     // 0 = chosen
@@ -74,6 +82,9 @@ struct PlanInputs {
 };
 
 MemoryPlan plan_memory(const PlanInputs& inputs);
+
+// For passes of one sequence. Logits of more rows are computed in blocks of so many.
+WorkspaceLimits pass_limits(std::int64_t chunk, std::int64_t context, std::size_t mtp_layers, int threads) noexcept;
 
 // What this process may take by default: what it has, and what is free but for a margin.
 std::uint64_t free_memory() noexcept;

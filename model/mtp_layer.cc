@@ -9,6 +9,8 @@
 namespace millrace {
 namespace {
 
+constexpr std::int64_t rows_at_once = 64;  // all of them want logits
+
 // A mask may show a row nothing but the last keys of the sequence, which only the main model has.
 void require_keys(const LayerSpec& layer, const RunInputs& run, int index, std::int64_t rows) {
   const KeyMask& mask = layer.window > 0 ? run.sliding_mask : run.full_mask;
@@ -58,34 +60,49 @@ void MtpLayer::truncate(std::int64_t rows) {
   cache_.truncate(cache_.can_truncate(rows) ? rows : 0);
 }
 
-std::vector<float> mtp_logits(const Engine& engine, int index, std::span<const std::int32_t> tokens,
-                              std::span<const std::int32_t> positions, std::span<const float> hidden,
-                              Observer* observer, const ForwardInputs& inputs) {
+void run_mtp_layer(const Engine& engine, int index, std::span<const std::int32_t> tokens,
+                   std::span<const std::int32_t> positions, const HiddenRows& hidden, const TakeLogits& take,
+                   Observer* observer, const ForwardInputs& inputs) {
   const std::int64_t rows = std::max<std::int64_t>(std::ssize(tokens) - 1 - index, 0);
   require(index >= 0 && index < std::ssize(engine.mtp_programs()), Errc::bad_argument,
           "prediction layer {}, but {} are loaded", index, engine.mtp_programs().size());
   require(positions.size() == tokens.size(), Errc::bad_argument, "{} positions for {} tokens", positions.size(),
           tokens.size());
-  require(std::ssize(hidden) == std::ssize(tokens) * engine.config().hidden, Errc::bad_argument,
-          "{} hidden values for {} tokens, expected {} each", hidden.size(), tokens.size(), engine.config().hidden);
-  std::vector<float> logits;
-  if (rows == 0) return logits;
+  if (rows == 0) return;
   // What else a call brings is not for these layers.
   const ForwardInputs own = {.embeddings = inputs.embeddings, .padding = inputs.padding, .masks = inputs.masks};
   CallInputs given(engine, own, 0, std::ssize(tokens));
-  const std::int64_t chunk = given.one_pass() ? rows : std::min(rows, engine.chunk()), width = engine.config().hidden;
-  MtpLayer layer(engine, index, chunk, chunk);
-  for (std::int64_t begin = 0; begin < rows; begin += chunk) {
-    const std::int64_t count = std::min(chunk, rows - begin);
-    std::copy_n(hidden.data() + begin * width, count * width, layer.hidden());
+  const std::int64_t pass = given.one_pass() ? rows : std::min({rows, engine.chunk(), rows_at_once});
+  const WorkspaceLimits limits = {.rows = pass, .logits_rows = pass, .threads = engine.parallel().threads()};
+  const Program& program = engine.mtp_programs()[static_cast<std::size_t>(index)];
+  if (given.one_pass()) engine.plan().check_pass(pass, Buffer::footprint(Workspace::bytes_for(program, limits)));
+  MtpLayer layer(engine, index, pass, pass);
+  for (std::int64_t begin = 0; begin < rows; begin += pass) {
+    const std::int64_t count = std::min(pass, rows - begin);
+    hidden(begin, count, layer.hidden());
     RunInputs run = given.of_rows(begin);
-    if (run.embeddings != nullptr) run.embeddings += (1 + index) * width;
+    if (run.embeddings != nullptr) run.embeddings += (1 + index) * engine.config().hidden;
     require_keys(engine.config().mtp_layer, run, index, rows);
     const auto first = static_cast<std::size_t>(begin), size = static_cast<std::size_t>(count);
-    const auto part = layer.forward(tokens.subspan(first + 1 + static_cast<std::size_t>(index), size),
-                                    positions.subspan(first, size), count, observer, &run);
-    logits.insert(logits.end(), part.begin(), part.end());
+    const auto logits = layer.forward(tokens.subspan(first + 1 + static_cast<std::size_t>(index), size),
+                                      positions.subspan(first, size), count, observer, &run);
+    if (take) take(logits);
   }
+}
+
+std::vector<float> mtp_logits(const Engine& engine, int index, std::span<const std::int32_t> tokens,
+                              std::span<const std::int32_t> positions, std::span<const float> hidden,
+                              Observer* observer, const ForwardInputs& inputs) {
+  const std::int64_t width = engine.config().hidden;
+  require(std::ssize(hidden) == std::ssize(tokens) * width, Errc::bad_argument,
+          "{} hidden values for {} tokens, expected {} each", hidden.size(), tokens.size(), width);
+  std::vector<float> logits;
+  run_mtp_layer(
+      engine, index, tokens, positions,
+      [&](std::int64_t first, std::int64_t rows, float* target) {
+        std::copy_n(hidden.data() + first * width, rows * width, target);
+      },
+      [&](std::span<const float> part) { logits.insert(logits.end(), part.begin(), part.end()); }, observer, inputs);
   return logits;
 }
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -52,13 +53,25 @@ class MtpLayer {
   Batch batch_;
 };
 
+// Hidden states where they are kept: fills `target` with those of `rows` rows from `first` on.
+using HiddenRows = std::function<void(std::int64_t first, std::int64_t rows, float* target)>;
+// Given logits as they are computed, (rows, vocab), in order.
+using TakeLogits = std::function<void(std::span<const float> logits)>;
+
 // A prediction layer over a whole sequence of T tokens whose hidden states, (T, hidden), are known. Computes T - 1 -
-// index rows and returns their logits, (rows, vocab). The observer may be null.
+// index rows, a few at a time where there are no masks. `take`, which may be empty, is given their logits; the observer
+// may be null.
 //
 // `inputs` are those of the call that computed the hidden states, the first of its sequence. Row t takes embedding
 // t + 1 + index of those given (tokens are then ignored), and padding and masks hide from it what they hide from row t
 // in the main model's sliding layers. A row of padding, or one that takes a token of it, means nothing. Throws what
-// CallInputs throws, and Error(bad_argument) for a row that sees nothing but keys the layer lacks.
+// CallInputs throws, Error(bad_argument) for a row that sees nothing but keys the layer lacks, and Error(out_of_memory)
+// where masks demand a pass that was not planned for.
+void run_mtp_layer(const Engine& engine, int index, std::span<const std::int32_t> tokens,
+                   std::span<const std::int32_t> positions, const HiddenRows& hidden, const TakeLogits& take,
+                   Observer* observer, const ForwardInputs& inputs = {});
+
+// The same with all hidden states and all logits, (rows, vocab), in memory.
 std::vector<float> mtp_logits(const Engine& engine, int index, std::span<const std::int32_t> tokens,
                               std::span<const std::int32_t> positions, std::span<const float> hidden,
                               Observer* observer, const ForwardInputs& inputs = {});

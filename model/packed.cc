@@ -59,16 +59,16 @@ class Group final : public Observer {
     for (std::size_t i = 0; i < sessions_.size(); ++i) {
       const Sequence& sequence = sequences_[i];
       const std::int64_t logits_rows = options.logits ? std::ssize(sequence.tokens) : 0;
+      const std::int64_t vocab = executor.engine().config().vocab;
+      const auto take = [this, &sequence, vocab](std::int64_t row, std::span<const float> logits) {
+        for (; !logits.empty(); logits = logits.subspan(static_cast<std::size_t>(vocab)))
+          std::copy_n(logits.data(), vocab, row_of(result_.logits, vocab, sequence, row++));
+      };
       steps.push_back({.session = &sessions_[i],
                        .tokens = sequence.tokens,
-                       .options = {.positions = sequence.positions, .logits_rows = logits_rows}});
+                       .options = {.positions = sequence.positions, .logits_rows = logits_rows, .take_logits = take}});
     }
     executor.forward(steps, {.chunk = options.chunk, .observer = this});
-    const std::int64_t vocab = executor.engine().config().vocab;
-    for (std::size_t i = 0; i < sessions_.size() && options.logits; ++i)
-      for (std::int64_t row = 0; row < std::ssize(sequences_[i].tokens); ++row)
-        std::copy_n(sessions_[i].logits().data() + row * vocab, vocab,
-                    row_of(result_.logits, vocab, sequences_[i], row));
   }
 
  private:

@@ -171,6 +171,7 @@ void Session::prepare(std::span<const std::int32_t> tokens, const ForwardOptions
   call.held = length();
   call.rows = rows;
   call.logits_rows = options.logits_rows;
+  if (options.take_logits) call.take_logits = &options.take_logits;
   call.use_cache = options.use_cache;
   call.changes_rows = options.inputs.changes_rows();
   if (options.inputs.any()) call.inputs.emplace(engine_, options.inputs, call.held, rows);
@@ -182,7 +183,8 @@ void Session::prepare(std::span<const std::int32_t> tokens, const ForwardOptions
 void Session::begin(std::span<const std::int32_t> tokens, std::span<const std::int32_t> positions) {
   if (!call_->use_cache) cut_cache(0);
   if (cache_.length() > 0 && call_->rows > KvCache::ring_slack && cache_.has_rings()) call_->before = cache_.fork();
-  logits_.resize(static_cast<std::size_t>(call_->logits_rows.count(call_->rows) * engine_.config().vocab));
+  const std::int64_t kept = call_->take_logits == nullptr ? call_->logits_rows.count(call_->rows) : 0;
+  logits_.resize(static_cast<std::size_t>(kept * engine_.config().vocab));
   add_tokens(tokens, call_->rows, positions);
 }
 

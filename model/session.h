@@ -35,6 +35,9 @@ struct ForwardOptions {
   // Error(cancelled).
   std::function<void(std::int64_t done)> progress;
   ForwardInputs inputs = {};  // embeddings, masks, experts; attention probabilities
+  // If set, logits are given to it as they are computed, a few rows at a time: `first` is the place of the first of
+  // them among the rows that want logits, in whose order they come. None are kept then, and forward returns nothing.
+  std::function<void(std::int64_t first, std::span<const float> logits)> take_logits = {};
 };
 
 class Session {
@@ -55,12 +58,13 @@ class Session {
   std::int64_t length() const noexcept { return static_cast<std::int64_t>(tokens_.size()); }
   const KvCache& cache() const noexcept { return cache_; }  // of the first cache().length() tokens
 
-  // Appends the tokens and computes. Returns the logits (kept rows, vocab), valid until the next call.
-  // Either tokens or ForwardInputs::embeddings are given; rows of embeddings are kept as tokens of id -1. Masks are
-  // computed in one pass however long. Rows whose inputs were more than tokens and positions cannot be computed again:
-  // should that become necessary, Error(unsupported) says so, and clear() makes the session usable.
-  // Throws Error(bad_argument) for ids outside the vocabulary, an empty list, a full context or what CallInputs
-  // refuses. After any failure the session is what it was before. Several sessions in one pass: Executor::forward.
+  // Appends the tokens and computes. Returns the logits (kept rows, vocab), valid until the next call: memory beyond
+  // the plan where more than a few rows want them. Either tokens or ForwardInputs::embeddings are given; rows of
+  // embeddings are kept as tokens of id -1. Masks are computed in one pass however long. Rows whose inputs were more
+  // than tokens and positions cannot be computed again: should that become necessary, Error(unsupported) says so, and
+  // clear() makes the session usable. Throws Error(bad_argument) for ids outside the vocabulary, an empty list, a full
+  // context or what CallInputs refuses. After any failure the session is what it was before. Several sessions in one
+  // pass: Executor::forward.
   std::span<const float> forward(std::span<const std::int32_t> tokens, const ForwardOptions& options = {});
   // What the last forward returned.
   std::span<const float> logits() const noexcept { return logits_; }
@@ -104,6 +108,7 @@ class Session {
     std::int64_t rows = 0;  // new ones
     LogitsRows logits_rows = 0;
     std::int64_t logits_done = 0;
+    const std::function<void(std::int64_t, std::span<const float>)>* take_logits = nullptr;  // the caller's, or none
     bool use_cache = true;
     bool changes_rows = false;  // so that they cannot be computed again
     std::optional<CallInputs> inputs;

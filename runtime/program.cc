@@ -10,16 +10,21 @@
 namespace millrace {
 namespace {
 
-void check_batch(const Batch& batch, const WorkspaceLimits& limits, std::span<const LayerKvShape> kv_layers) {
+void check_rows(const Batch& batch, const WorkspaceLimits& limits) {
   const std::int64_t rows = batch.rows(), logits_rows = static_cast<std::int64_t>(batch.logits_rows.size());
   require(rows > 0 && rows <= limits.rows, Errc::bad_argument, "a batch of {} rows, expected 1 to {}", rows,
           limits.rows);
   require(logits_rows <= limits.logits_rows, Errc::bad_argument, "logits of {} rows, expected at most {}", logits_rows,
           limits.logits_rows);
-  require(std::ssize(batch.positions) == rows, Errc::bad_argument, "{} positions for {} tokens", batch.positions.size(),
-          rows);
   for (std::int32_t row : batch.logits_rows)
     require(row >= 0 && row < rows, Errc::bad_argument, "logits of row {} of a batch of {} rows", row, rows);
+}
+
+void check_batch(const Batch& batch, const WorkspaceLimits& limits, std::span<const LayerKvShape> kv_layers) {
+  check_rows(batch, limits);
+  const std::int64_t rows = batch.rows();
+  require(std::ssize(batch.positions) == rows, Errc::bad_argument, "{} positions for {} tokens", batch.positions.size(),
+          rows);
   std::int64_t next = 0;
   for (const Batch::Run& run : batch.runs) {
     require(run.begin == next && run.end > run.begin && run.cache != nullptr, Errc::bad_argument,
@@ -50,20 +55,29 @@ void Program::run(const Batch& batch, Workspace& workspace, const Parallel& para
   check_batch(batch, workspace.limits(), kv_layers_);
   require(parallel.threads() <= workspace.limits().threads, Errc::bad_argument,
           "{} threads in a workspace planned for {}", parallel.threads(), workspace.limits().threads);
-  for (std::size_t i = 0; i < steps_.size(); ++i) {
-    const Step& step = steps_[i];
-    const bool logits = value(step.outputs[0]).row_space == RowSpace::logits;
-    const StepContext context{.batch = batch,
-                              .parallel = parallel,
-                              .rows = logits ? std::ssize(batch.logits_rows) : batch.rows(),
-                              .inputs = workspace.inputs(i),
-                              .outputs = workspace.outputs(i),
-                              .scratch = workspace.scratch()};
-    if (observer != nullptr) observer->before(*this, step);
-    if (context.rows > 0) step.op->run(context);
-    if (observer != nullptr) observer->after(*this, step, context);
-  }
+  for (std::size_t i = 0; i < steps_.size(); ++i) run_step(i, batch, workspace, parallel, observer);
   for (const Batch::Run& run : batch.runs) run.cache->advance(run.end - run.begin);
+}
+
+void Program::run_logits(const Batch& batch, Workspace& workspace, const Parallel& parallel, Observer* observer) const {
+  check_rows(batch, workspace.limits());
+  for (std::size_t i = 0; i < steps_.size(); ++i)
+    if (value(steps_[i].outputs[0]).row_space == RowSpace::logits) run_step(i, batch, workspace, parallel, observer);
+}
+
+void Program::run_step(std::size_t index, const Batch& batch, Workspace& workspace, const Parallel& parallel,
+                       Observer* observer) const {
+  const Step& step = steps_[index];
+  const bool logits = value(step.outputs[0]).row_space == RowSpace::logits;
+  const StepContext context{.batch = batch,
+                            .parallel = parallel,
+                            .rows = logits ? std::ssize(batch.logits_rows) : batch.rows(),
+                            .inputs = workspace.inputs(index),
+                            .outputs = workspace.outputs(index),
+                            .scratch = workspace.scratch()};
+  if (observer != nullptr) observer->before(*this, step);
+  if (context.rows > 0) step.op->run(context);
+  if (observer != nullptr) observer->after(*this, step, context);
 }
 
 ValueId ProgramBuilder::add_step(std::string name, std::unique_ptr<const Op> op, std::vector<ValueId> inputs,

@@ -61,8 +61,14 @@ class Program {
   // by its rows; after an exception the caches of the batch must be cleared. `observer` may be null.
   void run(const Batch& batch, Workspace& workspace, const Parallel& parallel, Observer* observer) const;
 
+  // The steps of RowSpace::logits once more, for other rows of the batch that run() has just computed.
+  void run_logits(const Batch& batch, Workspace& workspace, const Parallel& parallel, Observer* observer) const;
+
  private:
   friend class ProgramBuilder;
+  void run_step(std::size_t index, const Batch& batch, Workspace& workspace, const Parallel& parallel,
+                Observer* observer) const;
+
   std::vector<Step> steps_;
   std::vector<Value> values_;
   std::vector<LayerKvShape> kv_layers_;

@@ -76,6 +76,12 @@ Plan plan(const Program& program, const WorkspaceLimits& limits) {
     for (ValueId id : steps[i].outputs) produce(id, i);
   }
   for (ValueId id : program.kept()) last_use[static_cast<std::size_t>(id)] = steps.size();
+  // Steps of logits rows may be run again, from what they take from the batch.
+  for (const Step& step : steps)
+    for (ValueId id : step.inputs)
+      if (program.value(step.outputs[0]).row_space == RowSpace::logits &&
+          program.value(id).row_space == RowSpace::batch)
+        last_use[static_cast<std::size_t>(id)] = steps.size();
   Plan result;
   result.offsets.resize(values);
   Arena arena;

@@ -42,12 +42,20 @@ std::vector<std::int32_t> ComputeBench::tokens(std::int64_t count) {
   return ids;
 }
 
+std::uint64_t ComputeBench::bytes_for(const Engine& headers, std::int64_t batch, std::int64_t passes) {
+  const MemoryPlan& plan = headers.plan();
+  const auto rows = static_cast<std::uint64_t>(1 + passes + KvCache::page_rows);
+  const std::uint64_t events = headers.program().steps().size() * static_cast<std::uint64_t>(passes + 1);
+  return static_cast<std::uint64_t>(batch) * (plan.kv_fixed + plan.session_work + rows * plan.kv_per_token) +
+         events * sizeof(Trace::Event);
+}
+
 const Session& ComputeBench::holding(std::int64_t depth) {
-  const auto found = sessions_.find(depth);
-  if (found != sessions_.end()) return found->second;
-  Session session(executor_);
-  if (depth > 0) session.adopt(tokens(depth), random_cache(engine_, depth));
-  return sessions_.emplace(depth, std::move(session)).first->second;
+  if (held_ && held_->length() == depth) return *held_;
+  held_.reset();
+  held_.emplace(executor_);
+  if (depth > 0) held_->adopt(tokens(depth), random_cache(engine_, depth));
+  return *held_;
 }
 
 double ComputeBench::run(const ComputeCase& what, const Parallel& parallel, Observer* observer) {

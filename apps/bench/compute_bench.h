@@ -4,8 +4,8 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "apps/bench/report.h"
@@ -28,6 +28,9 @@ class ComputeBench {
   // `engine` must outlive it and be opened for as many threads as any `parallel` below has.
   explicit ComputeBench(const Engine& engine);
 
+  // Memory it takes beside a session that is full, for decodes of so many sessions and passes.
+  static std::uint64_t bytes_for(const Engine& headers, std::int64_t batch, std::int64_t passes);
+
   const Engine& engine() const noexcept { return engine_; }
 
   // Computes what fits the context once and returns the seconds of a prefill, or of all decoding passes but a first
@@ -44,7 +47,7 @@ class ComputeBench {
 
   const Engine& engine_;
   std::shared_ptr<Executor> executor_;
-  std::map<std::int64_t, Session> sessions_;  // by depth
+  std::optional<Session> held_;  // one depth at a time: they are large
 };
 
 }  // namespace millrace

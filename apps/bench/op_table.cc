@@ -16,21 +16,23 @@
 #include "ops/linear.h"
 #include "ops/rms_norm.h"
 #include "runtime/clock.h"
+#include "runtime/error.h"
 #include "runtime/machine.h"
 
 namespace millrace {
 namespace {
 
-constexpr std::size_t pool_bytes = std::size_t{1} << 30;  // more than caches hold
-constexpr double least_seconds = 2e-3;                    // of one measurement
+// More than caches hold, or what a budget allows.
+constexpr std::uint64_t most_pool = std::uint64_t{1} << 30, least_pool = most_pool / 16;
+constexpr double least_seconds = 2e-3;  // of one measurement
 
 // Memory that weights are cut out of, each time another part of it: bytes that are ordinary FP8 codes and, in pairs,
 // ordinary bf16 numbers.
 class WeightPool {
  public:
   // With room for a bf16 matrix of `largest` elements at least.
-  explicit WeightPool(std::int64_t largest)
-      : memory_(std::max(pool_bytes, static_cast<std::size_t>(2 * largest)), "made-up weights"),
+  WeightPool(std::size_t room, std::int64_t largest)
+      : memory_(std::max(room, static_cast<std::size_t>(2 * largest)), "made-up weights"),
         scales_(memory_.bytes() / (128 * 16), 1e-2f) {
     std::mt19937_64 generator(1);
     for (std::size_t i = 0; i < memory_.bytes(); i += 8) {
@@ -74,30 +76,45 @@ class PoolExperts final : public ExpertSource {
   std::int64_t hidden_, width_;
 };
 
-// An operator with the memory it works on; one of several that differ in their weights runs at a time.
+// An operator and what it works on, which takes memory only while it is measured; one of several that differ in their
+// weights runs at a time.
 struct OpRun {
+  struct Input {
+    std::int64_t values = 0;
+    float value = 0;                // all of them
+    std::vector<std::int32_t> ids;  // or these
+  };
   std::string title;
   std::int64_t rows = 0;
   std::vector<std::unique_ptr<Op>> ops;
-  std::vector<std::vector<std::byte>> inputs;
-  std::vector<std::byte> output;
+  std::vector<Input> inputs;
+  std::int64_t output_values = 0;
   Batch batch;
   std::unique_ptr<KvCache> cache;
   std::size_t next = 0;
   Cost cost;
   Series seconds;
 
-  void add_input(std::int64_t values, float value) {
-    const std::vector<float> filled(static_cast<std::size_t>(values), value);
-    const auto bytes = std::as_bytes(std::span(filled));
-    inputs.emplace_back(bytes.begin(), bytes.end());
+  void add_input(std::int64_t values, float value) { inputs.push_back({.values = values, .value = value, .ids = {}}); }
+
+  // Of what measuring takes.
+  std::uint64_t bytes(int threads) const {
+    std::int64_t values = output_values;
+    for (const Input& input : inputs) values += input.values;
+    return static_cast<std::uint64_t>(values) * sizeof(float) + ops[0]->scratch_bytes(rows, threads);
   }
 
   // Seconds of a call, the mean of as many as take a while.
   double measure(const Parallel& parallel) {
+    std::vector<std::vector<float>> filled;
     std::vector<const std::byte*> in;
-    for (const auto& input : inputs) in.push_back(input.data());
-    std::byte* const out[] = {output.data()};
+    for (const Input& input : inputs) {
+      filled.emplace_back(static_cast<std::size_t>(input.values), input.value);
+      in.push_back(std::as_bytes(std::span(filled.back())).data());
+      if (!input.ids.empty()) in.back() = std::as_bytes(std::span(input.ids)).data();
+    }
+    std::vector<float> output(static_cast<std::size_t>(output_values));
+    std::byte* const out[] = {std::as_writable_bytes(std::span(output)).data()};
     Buffer scratch(ops[0]->scratch_bytes(rows, parallel.threads()), "scratch");
     const StepContext context{.batch = batch,
                               .parallel = parallel,
@@ -149,7 +166,7 @@ void add_linears(OpRuns& runs, WeightPool& pool, const Shapes& shapes) {
         for (std::size_t copy = 0; copy < copies; ++copy)
           run.ops.push_back(std::make_unique<Linear>(pool.matrix(dtype, outputs, inputs, copy), LinearOptions{}));
         run.add_input(rows * inputs, 0.5f);
-        run.output.resize(static_cast<std::size_t>(rows * outputs) * sizeof(float));
+        run.output_values = rows * outputs;
       }
 }
 
@@ -174,10 +191,9 @@ void add_experts(OpRuns& runs, WeightPool& pool, const ModelConfig& config,
     std::mt19937 generator(3);
     for (std::int64_t row = 0; row < rows; ++row)
       std::sample(all.begin(), all.end(), std::back_inserter(ids), router.top_k, generator);
-    const auto bytes = std::as_bytes(std::span(ids));
-    run.inputs.emplace_back(bytes.begin(), bytes.end());
+    run.inputs.push_back({.values = 0, .value = 0, .ids = std::move(ids)});
     run.add_input(rows * router.top_k, 0.1f);
-    run.output.resize(static_cast<std::size_t>(rows * config.hidden) * sizeof(float));
+    run.output_values = rows * config.hidden;
   }
 }
 
@@ -203,7 +219,7 @@ void add_attention(OpRuns& runs, const ModelConfig& config, const LayerSpec& lay
   run.add_input(rows * layer.heads * layer.qk_dim, 0.1f);
   run.add_input(rows * layer.kv_heads * layer.qk_dim, 0.1f);
   run.add_input(rows * layer.kv_heads * layer.v_dim, 0.1f);
-  run.output.resize(static_cast<std::size_t>(rows * layer.heads * layer.v_dim) * sizeof(float));
+  run.output_values = rows * layer.heads * layer.v_dim;
 }
 
 void add_norms(OpRuns& runs, const ModelConfig& config) {
@@ -214,7 +230,7 @@ void add_norms(OpRuns& runs, const ModelConfig& config) {
     run.ops.push_back(std::make_unique<RmsNorm>(std::vector<float>(static_cast<std::size_t>(config.hidden), 1.0f),
                                                 config.epsilon, Rounding::none));
     run.add_input(rows * config.hidden, 0.5f);
-    run.output.resize(run.inputs[0].size());
+    run.output_values = run.inputs[0].values;
   }
 }
 
@@ -248,6 +264,15 @@ std::string table(const OpRuns& runs, int threads, double bandwidth, double flop
   return text;
 }
 
+// Before measuring, for which `read` more bytes are needed beside what the operators work on.
+void check_memory(std::uint64_t budget, std::uint64_t read, const OpRuns& runs, int threads) {
+  std::uint64_t most = 0;
+  for (const OpRun& run : runs) most = std::max(most, run.bytes(threads));
+  const std::uint64_t needed = resident_memory() + read + most;
+  require(needed <= budget, Errc::out_of_memory, "{} MiB of memory are too little to measure operators, {} are needed",
+          budget >> 20, (needed >> 20) + 1);
+}
+
 }  // namespace
 
 std::string op_table(const std::filesystem::path& model, const EngineOptions& options, const std::vector<int>& threads,
@@ -255,10 +280,12 @@ std::string op_table(const std::filesystem::path& model, const EngineOptions& op
   EngineOptions headers = options;
   headers.headers_only = true;
   const std::unique_ptr<Engine> engine = Engine::open(model, headers);
-  WeightPool pool(largest_of(linear_shapes(engine->config())));
+  const std::uint64_t budget = engine->plan().budget, bytes = std::clamp(budget / 8, least_pool, most_pool);
+  WeightPool pool(static_cast<std::size_t>(bytes), largest_of(linear_shapes(engine->config())));
   std::vector<std::unique_ptr<PoolExperts>> sources;
   OpRuns runs = runs_of(engine->config(), engine->context(), pool, sources);
-  const ReadCeiling memory(pool_bytes);
+  check_memory(budget, bytes, runs, *std::max_element(threads.begin(), threads.end()));
+  const ReadCeiling memory(static_cast<std::size_t>(bytes));
   std::string text = fmt::format("{}, tier {}\n", processor_name(), name_of(active_isa()));
   for (int count : threads) {
     const Parallel parallel(count);

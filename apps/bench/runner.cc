@@ -110,6 +110,20 @@ class ThreadRounds {
   std::vector<BenchResult> results_;  // of each case
 };
 
+// Bytes of the measured read, and of all that computing takes beside the engine and one session.
+std::uint64_t read_bytes(const BenchPlan& plan, std::uint64_t budget) {
+  return std::clamp(budget / 8, plan.read_bytes / 16, plan.read_bytes);
+}
+
+std::uint64_t computing_bytes(const BenchPlan& plan, const Engine& headers) {
+  if (plan.prompts.empty() && plan.batches.empty()) return 0;
+  std::int64_t batch = 1, passes = plan.generate;
+  for (const std::int64_t sessions : plan.batches) batch = std::max(batch, sessions);
+  for (const std::int64_t prompt : plan.prompts) passes = std::max(passes, prompt / headers.chunk() + 1);
+  return read_bytes(plan, headers.plan().budget) +
+         ComputeBench::bytes_for(headers, batch, std::min(passes, headers.context()));
+}
+
 void compute(const BenchPlan& plan, const Engine& engine, BenchReport& report) {
   if (plan.prompts.empty() && plan.batches.empty()) return;
   const auto tell = [&plan](const std::string& stage) {
@@ -120,7 +134,7 @@ void compute(const BenchPlan& plan, const Engine& engine, BenchReport& report) {
   std::vector<std::unique_ptr<ThreadRounds>> all;
   for (int threads : plan.threads) all.push_back(std::make_unique<ThreadRounds>(plan, threads, bench));
   for (const auto& rounds : all) rounds->describe();
-  const ReadCeiling memory(std::min(plan.read_bytes, std::max(available_memory() / 4, plan.read_bytes / 16)));
+  const ReadCeiling memory(static_cast<std::size_t>(read_bytes(plan, engine.plan().budget)));
   for (int round = 0; round < plan.rounds; ++round) {
     tell(fmt::format("computing, round {} of {}", round + 1, plan.rounds));
     for (const auto& rounds : all) rounds->round(memory);
@@ -133,6 +147,9 @@ void compute(const BenchPlan& plan, const Engine& engine, BenchReport& report) {
 BenchReport run_bench(const BenchPlan& plan) {
   EngineOptions options = plan.engine;
   options.threads = *std::max_element(plan.threads.begin(), plan.threads.end());
+  EngineOptions headers = options;
+  headers.headers_only = true;
+  options.aside = computing_bytes(plan, *Engine::open(plan.model, headers));
   BenchReport report = {.version = MILLRACE_VERSION,
                         .processor = processor_name(),
                         .tier = std::string(name_of(active_isa())),

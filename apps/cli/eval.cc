@@ -1,7 +1,10 @@
+#include <algorithm>
 #include <filesystem>
 #include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
 
 #include "apps/cli/command.h"
 #include "apps/cli/eval_inputs.h"
@@ -104,141 +107,197 @@ SafetensorsMetadata metadata_of(const Engine& engine, const EvalFlags& flags) {
           {"note", note}};
 }
 
-// Layers whose attention probabilities are wanted: "all" or numbers.
-std::vector<int> attention_layers(const std::string& text) {
-  if (text == "all") return {};
-  const std::vector<std::int32_t> layers = parse_ids(text, "--attention");
-  return {layers.begin(), layers.end()};
+// Layers whose attention probabilities are wanted: "all" or numbers, in ascending order.
+std::vector<int> attention_layers(const std::string& text, const Engine& engine) {
+  const std::int64_t layers = std::ssize(engine.config().layers);
+  std::set<int> wanted;
+  if (text == "all")
+    for (int layer = 0; layer < layers; ++layer) wanted.insert(layer);
+  else
+    for (const std::int32_t layer : parse_ids(text, "--attention")) {
+      require(layer < layers, Errc::bad_argument, "--attention: layer {}, expected 0 to {}", layer, layers - 1);
+      wanted.insert(layer);
+    }
+  return {wanted.begin(), wanted.end()};
 }
 
 std::string check_attention(const std::string& text) {
   return text == "all" ? "" : check_ids(text);
 }
 
-// One call and what came of it.
+// The rows of one call.
+struct EvalRows {
+  EvalRows(const Engine& engine, EvalFlags& flags)
+      : tokens(take_tokens(engine, flags)), positions(positions_of(flags.positions, prompt().size())) {
+    positions.insert(positions.begin(), padding, 0);
+    wanted = logits_rows(flags.logits, count(), flags.inputs.padding());
+    LogitsRows::of(wanted).check(count());
+    if (!flags.labels.empty()) labels = read_labels(flags.labels, prompt());
+  }
+
+  std::int64_t count() const { return std::ssize(tokens); }
+  // Without padding.
+  std::span<const std::int32_t> prompt() const { return std::span(tokens).subspan(padding); }
+
+  std::size_t padding = 0;                      // rows in front
+  std::vector<std::int32_t> tokens, positions;  // -1 where embeddings are given; padding has position 0
+  std::vector<std::int32_t> wanted;             // that want logits
+  std::vector<std::int32_t> labels;             // of the prompt, or none
+
+ private:
+  std::vector<std::int32_t> take_tokens(const Engine& engine, EvalFlags& flags) {
+    padding = static_cast<std::size_t>(flags.inputs.padding());
+    std::vector<std::int32_t> all(padding, 0);
+    if (!flags.inputs.has_embeddings()) {
+      const std::vector<std::int32_t> given = flags.prompt.read(engine);
+      all.insert(all.end(), given.begin(), given.end());
+    }
+    flags.inputs.read(engine, std::ssize(all));
+    all.resize(static_cast<std::size_t>(flags.inputs.rows()), -1);
+    return all;
+  }
+};
+
+// One call and what came of it. What there is one of per row goes to the file as it is computed.
 class Evaluation {
  public:
-  Evaluation(const Engine& engine, EvalFlags& flags)
+  Evaluation(const Engine& engine, const EvalFlags& flags, const EvalRows& rows)
       : engine_(engine),
         flags_(flags),
-        tokens_(take_tokens()),
-        positions_(take_positions()),
-        trace_(engine, flags.trace, rows()),
+        rows_(rows),
+        trace_(engine, flags.trace, rows.count(), rows.labels.empty() ? std::ssize(rows.wanted) : rows.count()),
         load_(engine.config()),
         profile_(flags.profile) {
-    rows_of_logits_ = logits_rows(flags.logits, rows(), flags.inputs.padding());
-    if (!flags.labels.empty()) labels_ = read_labels(flags.labels, std::span(tokens_).subspan(padding()));
+    if (!rows.labels.empty()) score_.emplace(rows.labels, engine.config().vocab);
+    if (flags.attention.empty()) return;
+    attention_.layers = attention_layers(flags.attention, engine);
   }
 
   void compute() {
+    if (!flags_.out.empty()) begin_file();
     Session session(engine_);
     PromptProgress progress(session);
     std::vector<Observer*> wanted = {&progress, &trace_.observer(), &load_};
     if (profile_.observer() != nullptr) wanted.push_back(profile_.observer());  // last: it times the steps alone
     ObserverList observers(std::move(wanted));
     ForwardOptions options;
-    options.positions = positions_;
+    options.positions = rows_.positions;
     // Labels need every row; what was asked for is taken from them.
-    options.logits_rows = labels_.empty() ? LogitsRows::of(rows_of_logits_) : LogitsRows::all();
-    if (rows_of_logits_.empty() && labels_.empty()) options.logits_rows = LogitsRows::none();
+    options.logits_rows = score_ ? LogitsRows::all() : LogitsRows::of(rows_.wanted);
+    if (rows_.wanted.empty() && !score_) options.logits_rows = LogitsRows::none();
+    options.take_logits = [this](std::int64_t first, std::span<const float> logits) { take_logits(first, logits); };
     options.observer = &observers;
     options.inputs = flags_.inputs.inputs();
-    if (!flags_.attention.empty()) {
-      attention_.layers = attention_layers(flags_.attention);
-      options.inputs.attention = &attention_;
-    }
+    if (!flags_.attention.empty()) options.inputs.attention = &attention_;
     const bool embedded = flags_.inputs.has_embeddings();
-    const auto logits = session.forward(embedded ? std::span<const std::int32_t>() : tokens_, options);
-    if (!labels_.empty()) loss_ = loss_of_labels(logits.subspan(padding() * vocab()), labels_, engine_.config().vocab);
-    take_logits(logits);
-    nll_.assign(loss_.nll.begin(), loss_.nll.end());
+    session.forward(embedded ? std::span<const std::int32_t>() : rows_.tokens, options);
     profile_.finish();
   }
 
+  // The rest of the file.
   void write() {
-    add("tokens", Dtype::i32, {rows()}, std::as_bytes(std::span(tokens_)));
-    add("positions", Dtype::i32, {rows()}, std::as_bytes(std::span(positions_)));
-    const std::vector<RecordedValue> traced = trace_.finish(tokens_, positions_, flags_.inputs.inputs());
-    for (const RecordedValue& value : traced) add(value.name, value.dtype, value.shape, value.data);
+    trace_.finish(rows_.tokens, rows_.positions, flags_.inputs.inputs());
+    append("tokens", rows_.tokens);
+    append("positions", rows_.positions);
     const std::vector<std::uint8_t>& keep = flags_.inputs.padding_mask();
-    const std::vector<std::int32_t> mask(keep.begin(), keep.end());
-    if (!mask.empty()) add("attention_mask", Dtype::i32, {rows()}, std::as_bytes(std::span(mask)));
-    const std::int64_t kept = std::ssize(rows_of_logits_);
-    if (kept > 0) add("logits", Dtype::f32, {kept, engine_.config().vocab}, std::as_bytes(std::span(logits_)));
-    if (kept > 0 && kept < rows()) add("logits_rows", Dtype::i32, {kept}, std::as_bytes(std::span(rows_of_logits_)));
-    for (const auto& [layer, values] : attention_.probabilities)
-      add(fmt::format("layers.{}.self_attn.probs", layer), Dtype::f32,
-          {rows(), std::ssize(values) / rows() / attention_.keys, attention_.keys}, std::as_bytes(std::span(values)));
-    if (!nll_.empty()) add("nll", Dtype::f32, {std::ssize(nll_)}, std::as_bytes(std::span(nll_)));
-    const std::size_t written = tensors_.size();
-    write_safetensors(flags_.out, metadata_of(engine_, flags_), std::move(tensors_));
-    print_note(fmt::format("{} tokens, {} tensors in {}\n", rows(), written, printable(flags_.out)));
+    if (!keep.empty()) append("attention_mask", std::vector<std::int32_t>(keep.begin(), keep.end()));
+    if (has_logits_rows()) append("logits_rows", rows_.wanted);
+    for (const auto& [layer, values] : attention_.probabilities) append(probabilities_name(layer), values);
+    if (score_) append("nll", std::vector<float>(score_->loss().nll.begin(), score_->loss().nll.end()));
+    file_->finish();
+    print_note(fmt::format("{} tokens, {} tensors in {}\n", rows_.count(), tensors_, printable(flags_.out)));
   }
 
   std::string report() const {
     if (flags_.perplexity.json) {
-      nlohmann::ordered_json json = {{"model", model_name(engine_)}, {"tokens", rows()}};
-      if (!labels_.empty()) json["loss"] = loss_json(loss_);
+      nlohmann::ordered_json json = {{"model", model_name(engine_)}, {"tokens", rows_.count()}};
+      if (score_) json["loss"] = loss_json(score_->loss());
       if (flags_.expert_stats) json["experts"] = load_json(load_);
       return json_text(json);
     }
-    return (labels_.empty() ? "" : loss_text(loss_)) + (flags_.expert_stats ? load_text(load_) : "");
+    return (score_ ? loss_text(score_->loss()) : "") + (flags_.expert_stats ? load_text(load_) : "");
   }
 
  private:
-  std::int64_t rows() const { return flags_.inputs.rows(); }
-  std::size_t padding() const { return static_cast<std::size_t>(flags_.inputs.padding()); }
   std::size_t vocab() const { return static_cast<std::size_t>(engine_.config().vocab); }
+  bool has_logits_rows() const { return !rows_.wanted.empty() && std::ssize(rows_.wanted) < rows_.count(); }
+  static std::string probabilities_name(int layer) { return fmt::format("layers.{}.self_attn.probs", layer); }
 
-  std::vector<std::int32_t> take_tokens() {
-    std::vector<std::int32_t> tokens(padding(), 0);
-    if (!flags_.inputs.has_embeddings()) {
-      const std::vector<std::int32_t> prompt = flags_.prompt.read(engine_);
-      tokens.insert(tokens.end(), prompt.begin(), prompt.end());
-    }
-    flags_.inputs.read(engine_, std::ssize(tokens));
-    tokens.resize(static_cast<std::size_t>(rows()), -1);
-    return tokens;
+  void begin_file() {
+    std::vector<TensorHeader> tensors = trace_.tensors();
+    const auto declare = [&tensors](std::string name, Dtype dtype, std::vector<std::int64_t> shape) {
+      TensorHeader& tensor = tensors.emplace_back();
+      tensor.name = std::move(name);
+      tensor.dtype = dtype;
+      tensor.shape = std::move(shape);
+    };
+    const std::int64_t rows = rows_.count(), wanted = std::ssize(rows_.wanted);
+    declare("tokens", Dtype::i32, {rows});
+    declare("positions", Dtype::i32, {rows});
+    if (!flags_.inputs.padding_mask().empty()) declare("attention_mask", Dtype::i32, {rows});
+    if (wanted > 0) declare("logits", Dtype::f32, {wanted, engine_.config().vocab});
+    if (has_logits_rows()) declare("logits_rows", Dtype::i32, {wanted});
+    for (const int layer : attention_.layers)
+      declare(probabilities_name(layer), Dtype::f32,
+              {rows, engine_.config().layers[static_cast<std::size_t>(layer)].heads, rows});
+    if (score_) declare("nll", Dtype::f32, {std::ssize(rows_.labels) - 1});
+    tensors_ = tensors.size();
+    file_ = std::make_unique<SafetensorsAssembler>(flags_.out, metadata_of(engine_, flags_), std::move(tensors));
+    trace_.write_to(*file_, flags_.out);
   }
 
-  // Padding has position 0.
-  std::vector<std::int32_t> take_positions() const {
-    std::vector<std::int32_t> positions = positions_of(flags_.positions, tokens_.size() - padding());
-    positions.insert(positions.begin(), padding(), 0);
-    return positions;
-  }
+  void append(std::string_view name, const auto& values) { file_->append(name, std::as_bytes(std::span(values))); }
 
-  void take_logits(std::span<const float> logits) {
-    if (labels_.empty()) {
-      logits_.assign(logits.begin(), logits.end());
+  void take_logits(std::int64_t first, std::span<const float> logits) {
+    if (!score_) {
+      if (file_) append("logits", logits);
       return;
     }
-    for (std::int32_t row : rows_of_logits_) {
-      require(row < rows(), Errc::bad_argument, "--logits asks for row {} of {}", row, rows());
-      const auto values = logits.subspan(static_cast<std::size_t>(row) * vocab(), vocab());
-      logits_.insert(logits_.end(), values.begin(), values.end());
+    for (; !logits.empty(); logits = logits.subspan(vocab()), ++first) {
+      const std::span<const float> row = logits.first(vocab());
+      if (first >= static_cast<std::int64_t>(rows_.padding)) score_->take(row);
+      if (file_ && std::binary_search(rows_.wanted.begin(), rows_.wanted.end(), first)) append("logits", row);
     }
-  }
-
-  void add(std::string name, Dtype dtype, std::vector<std::int64_t> shape, std::span<const std::byte> data) {
-    TensorToWrite& tensor = tensors_.emplace_back();
-    tensor.name = std::move(name);
-    tensor.dtype = dtype;
-    tensor.shape = std::move(shape);
-    tensor.data = data;
   }
 
   const Engine& engine_;
-  EvalFlags& flags_;
-  std::vector<std::int32_t> tokens_, positions_, rows_of_logits_, labels_;
+  const EvalFlags& flags_;
+  const EvalRows& rows_;
   EvalTrace trace_;
   ExpertLoad load_;
   Profile profile_;
   AttentionRecord attention_;
-  LabelLoss loss_;
-  std::vector<float> logits_, nll_;
-  std::vector<TensorToWrite> tensors_;
+  std::optional<LabelScore> score_;
+  std::unique_ptr<SafetensorsAssembler> file_;
+  std::size_t tensors_ = 0;  // of the file
 };
+
+// Of attention probabilities, which are held until the end.
+std::uint64_t held_bytes(const Engine& engine, const EvalFlags& flags, const EvalRows& rows) {
+  if (flags.attention.empty()) return 0;
+  std::uint64_t heads = 0;
+  for (const int layer : attention_layers(flags.attention, engine))
+    heads += static_cast<std::uint64_t>(engine.config().layers[static_cast<std::size_t>(layer)].heads);
+  const auto count = static_cast<std::uint64_t>(rows.count());
+  return heads * count * count * sizeof(float);
+}
+
+int evaluate(EvalFlags& flags) {
+  std::optional<EvalRows> rows;
+  // What is given to a call, and what it is to hold, is known before memory is planned.
+  if (flags.inputs.any() || !flags.attention.empty()) {
+    const std::unique_ptr<Engine> headers = open_headers(flags.engine);
+    rows.emplace(*headers, flags);
+    flags.engine.aside = held_bytes(*headers, flags, *rows);
+  }
+  const std::unique_ptr<Engine> engine = open_engine(flags.engine);
+  if (!rows) rows.emplace(*engine, flags);
+  Evaluation evaluation(*engine, flags, *rows);
+  evaluation.compute();
+  if (!flags.out.empty()) evaluation.write();
+  write_output(evaluation.report());
+  return EXIT_SUCCESS;
+}
 
 int eval(EvalFlags& flags) {
   const bool perplexity = !flags.perplexity.file.empty();
@@ -248,13 +307,7 @@ int eval(EvalFlags& flags) {
   if (flags.inputs.has_embeddings() && flags.prompt.given()) usage_error("--embeds", "takes no prompt");
   if (!flags.out.empty()) check_output_file("--out", flags.out);
   if (asks_for_mtp(flags.trace)) flags.engine.mtp_layers = max_mtp_layers;
-  const std::unique_ptr<Engine> engine = open_engine(flags.engine);
-  if (perplexity) return print_perplexity(*engine, flags.perplexity, flags.engine.context);
-  Evaluation evaluation(*engine, flags);
-  evaluation.compute();
-  if (!flags.out.empty()) evaluation.write();
-  write_output(evaluation.report());
-  return EXIT_SUCCESS;
+  return perplexity ? print_perplexity(flags.engine, flags.perplexity) : evaluate(flags);
 }
 
 constexpr const char* more_group = "For comparisons";

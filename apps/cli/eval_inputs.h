@@ -19,6 +19,10 @@ class InputFlags {
   // --embeds, --mask, --pad-left, --force-experts
   void add_to(CLI::App& app, const std::string& group);
 
+  // Whether any of them was given.
+  bool any() const noexcept {
+    return has_embeddings() || !mask_file_.empty() || pad_left_ > 0 || !experts_file_.empty();
+  }
   bool has_embeddings() const noexcept { return !embeddings_file_.empty(); }
   std::int64_t padding() const noexcept { return pad_left_; }  // rows in front
 

@@ -62,12 +62,15 @@ nlohmann::ordered_json load_json(const ExpertLoad& load) {
   return json;
 }
 
-int print_perplexity(const Engine& engine, const PerplexityFlags& flags, std::int64_t window) {
+int print_perplexity(const EngineFlags& engine_flags, const PerplexityFlags& flags) {
+  // The text may be large: it is there before memory is planned.
   const std::vector<std::int32_t> tokens =
-      engine.tokenizer().encode(read_input(flags.file), {.add_special_tokens = true});
+      open_headers(engine_flags)->tokenizer().encode(read_input(flags.file), {.add_special_tokens = true});
+  const std::unique_ptr<Engine> opened = open_engine(engine_flags);
+  const Engine& engine = *opened;
   require(tokens.size() >= 2, Errc::bad_argument, "{}: {} tokens, expected at least 2", flags.file, tokens.size());
   ProgressBar bar("Computing", ProgressBar::Unit::tokens);
-  PerplexityOptions options{.window = window, .stride = flags.stride, .progress = {}};
+  PerplexityOptions options{.window = engine_flags.context, .stride = flags.stride, .progress = {}};
   options.progress = [&bar](std::int64_t done, std::int64_t total) {
     bar.update(static_cast<std::uint64_t>(done), static_cast<std::uint64_t>(total));
   };

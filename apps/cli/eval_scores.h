@@ -12,7 +12,7 @@
 
 namespace millrace {
 
-class Engine;
+struct EngineFlags;
 
 // "tokens" (the prompt itself), a list of ids in which -100 does not count, or a file with such a list.
 std::vector<std::int32_t> read_labels(const std::string& text, std::span<const std::int32_t> tokens);
@@ -30,7 +30,8 @@ struct PerplexityFlags {
   bool json = false;
 };
 
-// Prints the perplexity of a file's text, with a progress bar. `window` 0 = chosen. Returns the exit code.
-int print_perplexity(const Engine& engine, const PerplexityFlags& flags, std::int64_t window);
+// Opens a model and prints the perplexity of a file's text, in windows of --ctx tokens, with a progress bar. Returns
+// the exit code.
+int print_perplexity(const EngineFlags& engine_flags, const PerplexityFlags& flags);
 
 }  // namespace millrace

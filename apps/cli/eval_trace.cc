@@ -19,40 +19,76 @@ void require_rows(const std::vector<const Program*>& programs, const std::string
 
 }  // namespace
 
-EvalTrace::EvalTrace(const Engine& engine, const std::vector<std::string>& patterns, std::int64_t rows)
-    : engine_(engine) {
+EvalTrace::EvalTrace(const Engine& engine, const std::vector<std::string>& patterns, std::int64_t rows,
+                     std::int64_t logits_rows)
+    : engine_(engine), rows_(rows) {
   std::vector<const Program*> programs = {&engine.program()};
   for (const Program& program : engine.mtp_programs()) programs.push_back(&program);
   chosen_ = select_values(programs, patterns);
   for (const std::string& pattern : patterns) require_rows(programs, pattern, rows);
-  std::vector<ValueId>& main = chosen_[0];
-  const bool mtp = std::any_of(chosen_.begin() + 1, chosen_.end(), [](const auto& ids) { return !ids.empty(); });
-  if (mtp) {
-    const ValueId hidden = engine.program().kept()[0];
-    only_for_mtp_ = std::find(main.begin(), main.end(), hidden) == main.end();
-    if (only_for_mtp_) main.push_back(hidden);
+  declare(engine.program(), chosen_[0], rows, logits_rows);
+  for (std::size_t index = 0; index + 1 < chosen_.size(); ++index) {
+    const std::int64_t computed = rows - 1 - static_cast<std::int64_t>(index);
+    if (computed <= 0) chosen_[1 + index].clear();  // no row has the token it needs
+    declare(mtp_program(index), chosen_[1 + index], computed, computed);
   }
-  main_ = std::make_unique<StepRecorder>(engine.program(), main, rows);
 }
 
-std::vector<RecordedValue> EvalTrace::finish(std::span<const std::int32_t> tokens,
-                                             std::span<const std::int32_t> positions, const ForwardInputs& inputs) {
-  std::vector<RecordedValue> traced(main_->values().begin(), main_->values().end());
-  if (engine_.mtp_programs().empty()) return traced;  // then nothing need be kept for them
-  const std::string& name = engine_.program().value(engine_.program().kept()[0]).name;
-  const auto found = std::find_if(traced.begin(), traced.end(), [&](const RecordedValue& t) { return t.name == name; });
-  RecordedValue hidden;
-  if (found != traced.end()) hidden = *found;
-  if (only_for_mtp_) traced.pop_back();
-  const std::span<const float> states(reinterpret_cast<const float*>(hidden.data.data()),
-                                      hidden.data.size() / sizeof(float));
-  for (std::size_t index = 0; index < engine_.mtp_programs().size(); ++index) {
-    if (chosen_[1 + index].empty() || tokens.size() < 2 + index) continue;  // no row has the token it needs
-    StepRecorder observer(engine_.mtp_programs()[index], chosen_[1 + index], std::ssize(tokens));
-    mtp_logits(engine_, static_cast<int>(index), tokens, positions, states, &observer, inputs);
-    traced.insert(traced.end(), observer.values().begin(), observer.values().end());
+void EvalTrace::declare(const Program& program, std::span<const ValueId> values, std::int64_t rows,
+                        std::int64_t logits_rows) {
+  for (const ValueId id : values) {
+    const Value& value = program.value(id);
+    TensorHeader& tensor = tensors_.emplace_back();
+    tensor.name = value.name;
+    tensor.dtype = value.dtype;
+    tensor.shape = {value.row_space == RowSpace::logits ? logits_rows : rows};
+    tensor.shape.insert(tensor.shape.end(), value.row_shape.begin(), value.row_shape.end());
   }
-  return traced;
+}
+
+void EvalTrace::write_to(SafetensorsAssembler& file, const std::filesystem::path& path) {
+  for (const ValueId id : chosen_[0]) writer_.add(engine_.program(), id, file);
+  bool mtp = false;
+  for (std::size_t index = 0; index + 1 < chosen_.size(); ++index)
+    for (const ValueId id : chosen_[1 + index]) {
+      writer_.add(mtp_program(index), id, file);
+      mtp = true;
+    }
+  if (!mtp) return;
+  const ValueId hidden = engine_.program().kept()[0];
+  hidden_ = &file;
+  if (std::find(chosen_[0].begin(), chosen_[0].end(), hidden) != chosen_[0].end()) return;
+  TensorHeader tensor;
+  tensor.name = engine_.program().value(hidden).name;
+  tensor.shape = {rows_, engine_.config().hidden};
+  scratch_ = std::make_unique<SafetensorsAssembler>(path.string() + ".hidden", SafetensorsMetadata(),
+                                                    std::vector{std::move(tensor)});
+  hidden_ = scratch_.get();
+  writer_.add(engine_.program(), hidden, *scratch_);
+}
+
+void EvalTrace::Writer::after(const Program& program, const Step& step, const StepContext& context) {
+  for (std::size_t i = 0; i < step.outputs.size(); ++i) {
+    const auto found = files_.find({&program, step.outputs[i]});
+    if (found == files_.end()) continue;
+    const Value& value = program.value(step.outputs[i]);
+    found->second->append(value.name, {context.outputs[i], static_cast<std::size_t>(context.rows * value.row_bytes())});
+  }
+}
+
+void EvalTrace::finish(std::span<const std::int32_t> tokens, std::span<const std::int32_t> positions,
+                       const ForwardInputs& inputs) {
+  if (hidden_ == nullptr) return;
+  const std::string& name = engine_.program().value(engine_.program().kept()[0]).name;
+  const auto width = static_cast<std::uint64_t>(engine_.config().hidden) * sizeof(float);
+  const HiddenRows hidden = [&](std::int64_t first, std::int64_t rows, float* target) {
+    hidden_->read_back(
+        name, static_cast<std::uint64_t>(first) * width,
+        {reinterpret_cast<std::byte*>(target), static_cast<std::size_t>(rows) * static_cast<std::size_t>(width)});
+  };
+  for (std::size_t index = 0; index + 1 < chosen_.size(); ++index)
+    if (!chosen_[1 + index].empty())
+      run_mtp_layer(engine_, static_cast<int>(index), tokens, positions, hidden, {}, &writer_, inputs);
 }
 
 }  // namespace millrace

@@ -52,6 +52,9 @@ std::string memory_table(const MemoryPlan& plan, bool given) {
                           size_text(plan.kv_per_token)));
   text += row("working memory", plan.workspace, fmt::format("passes of {} tokens", plan.chunk));
   text += row("sampling, guessing", plan.session_work * static_cast<std::uint64_t>(plan.sessions));
+  if (plan.loading > plan.working())
+    text += row("loading, more by", plan.loading - plan.working(), "than what takes its place");
+  text += row("set aside", plan.aside);
   text += row("the program", plan.process);
   text += expert_rows(plan);
   text += fmt::format("  {:-<34}\n", "");
@@ -120,6 +123,8 @@ nlohmann::ordered_json memory_json(const MemoryPlan& plan) {
           {"workspace", plan.workspace},
           {"session_work", plan.session_work},
           {"process", plan.process},
+          {"loading", plan.loading},
+          {"aside", plan.aside},
           {"experts",
            {{"count", experts.count},
             {"resident", experts.resident},

@@ -129,6 +129,7 @@ EngineOptions engine_options(const EngineFlags& flags) {
   options.expert_overlap = flags.expert_overlap;
   options.expert_dirs.assign(flags.expert_dirs.begin(), flags.expert_dirs.end());
   options.mtp_layers = flags.mtp_layers;
+  options.aside = flags.aside;
   if (flags.router_dtype != "f32")
     options.router_dtype = flags.router_dtype == "bf16" ? RouterDtype::bf16 : RouterDtype::match;
   return options;
@@ -153,6 +154,13 @@ std::unique_ptr<Engine> open_engine(const EngineFlags& flags) {
   for (const std::string& warning : engine->warnings())
     print_note(fmt::format("millrace: warning: {}\n", printable(warning)));
   return engine;
+}
+
+std::unique_ptr<Engine> open_headers(const EngineFlags& flags) {
+  apply_isa(flags);
+  EngineOptions options = engine_options(flags);
+  options.headers_only = true;
+  return Engine::open(model_folder(flags.model), options);
 }
 
 std::string model_name(const Engine& engine) {

@@ -27,7 +27,9 @@ struct EngineFlags {
   std::string expert_io = "auto";
   bool expert_overlap = true;
   std::vector<std::string> expert_dirs;
-  int mtp_layers = 0;  // set by the subcommand
+  // Set by the subcommand:
+  int mtp_layers = 0;
+  std::uint64_t aside = 0;
 };
 
 // -m, --model
@@ -45,6 +47,9 @@ void apply_isa(const EngineFlags& flags);
 
 // Applies --isa and opens the engine, with a progress bar; what the engine warns of goes to standard error.
 std::unique_ptr<Engine> open_engine(const EngineFlags& flags);
+
+// The same without weights: what must be known before memory is planned.
+std::unique_ptr<Engine> open_headers(const EngineFlags& flags);
 
 // The folder's own name, which is what a model is called.
 std::string model_name(const Engine& engine);

@@ -12,15 +12,16 @@ std::uint64_t PromptProgress::bytes_read() const {
 
 void PromptProgress::after(const Program& program, const Step& step, const StepContext& context) {
   if (finished_ || &program != &session_.engine().program()) return;
-  const std::int64_t cached = session_.cache().length(), rows = context.batch.rows();
-  if (!std::exchange(begun_, true)) held_ = cached;
+  const std::int64_t rows = context.batch.rows();
   const std::int64_t steps = std::ssize(program.steps()), place = &step - program.steps().data() + 1;
-  if (place == steps && cached + rows >= session_.length()) {
+  if (place == 1) cached_ = session_.cache().length();  // the last steps may come again when it has grown
+  if (!std::exchange(begun_, true)) held_ = cached_;
+  if (place == steps && cached_ + rows >= session_.length()) {
     finished_ = true;
     bar_.clear();
     return;
   }
-  bar_.update(static_cast<std::uint64_t>(cached - held_ + rows * place / steps),
+  bar_.update(static_cast<std::uint64_t>(cached_ - held_ + rows * place / steps),
               static_cast<std::uint64_t>(session_.length() - held_), bytes_read() - read_before_);
 }
 

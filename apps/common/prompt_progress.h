@@ -22,7 +22,8 @@ class PromptProgress final : public Observer {
 
   const Session& session_;
   ProgressBar bar_;
-  std::int64_t held_ = 0;  // tokens cached before the call
+  std::int64_t held_ = 0;    // tokens cached before the call
+  std::int64_t cached_ = 0;  // before the pass
   std::uint64_t read_before_;
   bool begun_ = false, finished_ = false;
 };

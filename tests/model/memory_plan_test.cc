@@ -7,6 +7,7 @@
 
 #include "loader/checkpoint.h"
 #include "model/engine.h"
+#include "model/session.h"
 #include "model/speed_estimate.h"
 #include "model/synthetic.h"
 #include "tests/support/errors.h"
@@ -112,6 +113,56 @@ TEST(MemoryPlan, OfTheFullSizeOnASmallMachine) {
   EXPECT_EQ(large->plan().context, 262144);
   EXPECT_EQ(large->plan().chunk, 512);
   EXPECT_NE(estimate_speed(large->program(), large->config(), large->plan(), {}).decode.limit(), Resource::disk);
+}
+
+TEST(MemoryPlan, WhatIsSetAsideAndWhatLoadingTakesCount) {
+  const MemoryPlan without = planned(golden("mimo-basic"))->plan(),
+                   with = planned(golden("mimo-basic"), {.aside = gibi})->plan();
+  EXPECT_EQ(with.aside, gibi);
+  EXPECT_GE(with.total(), without.total() + gibi);
+  // Loading is over before sessions and passes take memory.
+  MemoryPlan plan = without;
+  plan.loading = plan.working() / 2;
+  EXPECT_EQ(plan.total() - plan.process - plan.weights.total() - plan.experts.resident_bytes, plan.working());
+  plan.loading = plan.working() + 5;
+  EXPECT_EQ(plan.total() - plan.process - plan.weights.total() - plan.experts.resident_bytes, plan.working() + 5);
+  EXPECT_GT(planned(golden("mimo-basic"), {.weights = WeightFormat::bf16})->plan().loading, without.loading)
+      << "what is converted is read into memory before";
+}
+
+// A mask demands all of its rows in one pass.
+TEST(MemoryPlan, APassThatWasNotPlannedIsRefused) {
+  const fs::path path = golden("minimax-basic");
+  EngineOptions options{.threads = 1, .context = 64, .chunk = 4};
+  const MemoryPlan plan = planned(path, options)->plan();
+  options.memory = plan.least() + 2 * plan.experts.slot_bytes;
+  const auto engine = Engine::open(path, options);
+  ASSERT_FALSE(engine->plan().experts.resident);
+  const std::vector<std::int32_t> tokens(60, 1);
+  std::vector<std::uint8_t> visible(60 * 60);
+  for (std::size_t row = 0; row < 60; ++row)
+    for (std::size_t key = 0; key <= row; ++key) visible[row * 60 + key] = 1;
+  const std::vector<LayerMask> masks = {{.visible = visible}};
+  Session session(*engine);
+  const std::uint64_t wider = Workspace::bytes_for(engine->program(), {.rows = 60, .logits_rows = 4, .threads = 1});
+  const MemoryPlan& now = engine->plan();
+  if (Buffer::footprint(wider) > now.workspace + (now.budget - now.total()))
+    EXPECT_THAT(test::error_of(Errc::out_of_memory, [&] { session.forward(tokens, {.inputs = {.masks = masks}}); }),
+                testing::AllOf(HasSubstr("60 rows in one pass take"), HasSubstr("--chunk")));
+  session.forward(tokens);
+  options.chunk = 60;
+  options.memory = 0;
+  const auto roomy = Engine::open(path, options);
+  Session other(*roomy);
+  const auto masked = other.forward(tokens, {.inputs = {.masks = masks}});
+  EXPECT_TRUE(std::equal(masked.begin(), masked.end(), session.logits().begin(), session.logits().end()));
+  EXPECT_THAT(test::error_of(Errc::out_of_memory,
+                             [&] {
+                               MemoryPlan full = roomy->plan();
+                               full.budget = full.total();
+                               full.check_pass(100, full.workspace + 1);
+                             }),
+              testing::AllOf(HasSubstr("100 rows in one pass take"), HasSubstr("--chunk")));
 }
 
 TEST(MemoryPlan, TooLittleIsRefusedWithWhatWouldDo) {

@@ -9,6 +9,7 @@
 
 #include "model/engine.h"
 #include "model/generate.h"
+#include "model/loss.h"
 #include "tests/support/memory_group.h"
 #include "tests/support/random.h"
 #include "tests/support/streamed_model.h"
@@ -45,6 +46,7 @@ void use(const Engine& engine, const fs::path& saved) {
       go_on(session, turn, 50);
     }
   }
+  perplexity(engine, random_prompt(7, context), {});
   Session session(engine);
   session.load(saved);
   session.truncate(context - 100);

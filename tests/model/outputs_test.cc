@@ -6,6 +6,7 @@
 
 #include "model/expert_load.h"
 #include "model/session.h"
+#include "runtime/error.h"
 #include "runtime/step_recorder.h"
 #include "tests/support/compare.h"
 #include "tests/support/paths.h"
@@ -53,6 +54,38 @@ TEST(Outputs, LogitsOfTheRowsThatAreWanted) {
     for (std::size_t i = 0; i < rows.size(); ++i)
       test::expect_same_bits(std::span(chosen).subspan(i * vocab, vocab),
                              std::span(all).subspan(static_cast<std::size_t>(rows[i]) * vocab, vocab), "chosen");
+  }
+}
+
+// A pass has room for the logits of few rows: of many they come in blocks, to the session or to who takes them.
+TEST(Outputs, LogitsAreTakenAsTheyAreComputed) {
+  for (const char* name : {"mimo-basic", "minimax-basic"}) {
+    const std::string folder = test::golden_dir() + "/models/" + name;
+    const auto engine = Engine::open(folder, {.threads = 2, .chunk = 200});
+    ASSERT_LT(engine->workspace_limits().logits_rows, 100);
+    const Tokens tokens = some_tokens(*engine, 150);
+    const auto vocab = static_cast<std::size_t>(engine->config().vocab);
+    const Floats want = forward(*open(name), tokens, {.logits_rows = LogitsRows::all()});
+    test::expect_same_bits(forward(*engine, tokens, {.logits_rows = LogitsRows::all()}), want, "in blocks");
+    Session session(*engine);
+    Floats taken;
+    ForwardOptions options{.logits_rows = 140};
+    options.take_logits = [&](std::int64_t first, std::span<const float> logits) {
+      EXPECT_EQ(static_cast<std::size_t>(first) * vocab, taken.size());
+      taken.insert(taken.end(), logits.begin(), logits.end());
+    };
+    EXPECT_TRUE(session.forward(tokens, options).empty());
+    test::expect_same_bits(taken, std::span(want).last(140 * vocab), "taken");
+    options.take_logits = [](std::int64_t first, std::span<const float>) {
+      if (first > 0) fail(Errc::io, "no room");
+    };
+    EXPECT_THROW(session.forward(tokens, options), Error);
+    EXPECT_EQ(session.length(), 150) << "what failed left nothing";
+    const auto after = session.forward(std::span(tokens).first(1), {.logits_rows = 1});
+    const Floats last(after.begin(), after.end());
+    Tokens longer = tokens;
+    longer.push_back(tokens[0]);
+    test::expect_same_bits(last, forward(*engine, longer, {.logits_rows = 1}), "after the failure");
   }
 }
 

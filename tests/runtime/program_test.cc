@@ -117,6 +117,22 @@ TEST_F(ProgramTest, RunsStepsInOrderBetweenTheCallsOfTheObserver) {
   EXPECT_EQ(logits[1], 91.0f);
 }
 
+TEST_F(ProgramTest, ComputesLogitsOfMoreRowsOfTheSameBatch) {
+  Batch rows = batch({7, 8, 9}, {0, 2});
+  program_.run(rows, workspace_, Parallel(2), nullptr);
+  log_.lines.clear();
+  LoggingObserver observer(log_);
+  rows.logits_rows = {1};
+  program_.run_logits(rows, workspace_, Parallel(2), &observer);
+  EXPECT_THAT(log_.lines, ElementsAre("before head", "run head", "after head 1x1"));
+  EXPECT_EQ(reinterpret_cast<const float*>(workspace_.outputs(2)[0])[0], 81.0f);
+  EXPECT_EQ(cache_.length(), 3);
+  rows.logits_rows = {0, 1, 2};
+  EXPECT_THROW(program_.run_logits(rows, workspace_, Parallel(1), nullptr), Error);
+  rows.logits_rows = {3};
+  EXPECT_THROW(program_.run_logits(rows, workspace_, Parallel(1), nullptr), Error);
+}
+
 TEST_F(ProgramTest, AdvancesEveryCacheAfterThePass) {
   Batch two = batch({0, 1, 2}, {});
   two.runs = {{&cache_, 0, 1}, {&other_, 1, 3}};
