@@ -35,13 +35,11 @@ struct RowSums {
     };
     walk(row, inputs, step);
   }
-  [[gnu::always_inline]] void finish(float* y, std::int64_t y_stride) const noexcept {
-    for (int r = 0; r < R; ++r) {
-      Lanes lanes[4];
-      for (int a = 0; a < 4; ++a)
-        for (int part = 0; part < parts; ++part) lanes[a].part[part] = acc[r][a][part];
-      y[r * y_stride] = sum_of(lanes[0], lanes[1], lanes[2], lanes[3]);
-    }
+  // The accumulators of each row, added lane by lane, as those of the n-th output.
+  [[gnu::always_inline]] void finish(Lanes (&lanes)[R][sums_at_once], int n) const noexcept {
+    for (int r = 0; r < R; ++r)
+      for (int part = 0; part < parts; ++part)
+        lanes[r][n].part[part] = (acc[r][0][part] + acc[r][1][part]) + (acc[r][2][part] + acc[r][3][part]);
   }
 };
 
@@ -52,39 +50,42 @@ void multiply_rows(const LinearCall& call) noexcept {
   using Element = typename Mul::Element;
   using Sums = RowSums<Mul, R>;
   constexpr std::int64_t part_blocks = 32768 / (R * linear_block * std::int64_t{sizeof(Element)}) / 8 * 8;
-  constexpr std::int64_t most_outputs = LinearScratch::tile_outputs, part_inputs = part_blocks * linear_block;
+  constexpr std::int64_t part_inputs = part_blocks * linear_block;
   const std::int64_t inputs = call.weight.inputs, padded = padded_inputs(inputs);
   const LinearScratch scratch(call.scratch, inputs);
   const Element* x[R];
   for (int r = 0; r < R; ++r)
     x[r] = Mul::hold(packed_row(call, r), padded, reinterpret_cast<Element*>(scratch.x) + r * padded);
   WeightRows rows(call.weight, scratch.decoding);
-  if (padded <= part_inputs) {
-    for (std::int64_t o = call.begin; o < call.end; ++o)
-      rows.visit(
-          o, [&](const auto& row) __attribute__((always_inline)) {
-            Sums sums;
-            sums.clear();
-            sums.add(row, inputs, x, 0);
-            sums.finish(call.y + o, call.y_stride);
-          });
-    return;
-  }
   auto* kept = reinterpret_cast<Sums*>(scratch.sums);
-  for (std::int64_t o = call.begin; o < call.end; o += most_outputs)
-    for (std::int64_t first = 0; first < inputs; first += part_inputs)
-      for (std::int64_t n = 0; n < most_outputs && o + n < call.end; ++n)
+  for (std::int64_t o = call.begin; o < call.end; o += sums_at_once) {
+    const int outputs = static_cast<int>(call.end - o < sums_at_once ? call.end - o : sums_at_once);
+    Lanes lanes[R][sums_at_once];
+    if (padded <= part_inputs)  // apart, since keeping no sums is faster
+      for (int n = 0; n < outputs; ++n)
         rows.visit(
             o + n, [&](const auto& row) __attribute__((always_inline)) {
               Sums sums;
-              first == 0 ? sums.clear() : void(sums = kept[n]);
-              sums.add(row.from(first / linear_block), inputs - first < part_inputs ? inputs - first : part_inputs, x,
-                       first);
-              if (first + part_inputs < inputs)
-                kept[n] = sums;
-              else
-                sums.finish(call.y + o + n, call.y_stride);
+              sums.clear();
+              sums.add(row, inputs, x, 0);
+              sums.finish(lanes, n);
             });
+    else
+      for (std::int64_t first = 0; first < inputs; first += part_inputs)
+        for (int n = 0; n < outputs; ++n)
+          rows.visit(
+              o + n, [&](const auto& row) __attribute__((always_inline)) {
+                Sums sums;
+                first == 0 ? sums.clear() : void(sums = kept[n]);
+                sums.add(row.from(first / linear_block), inputs - first < part_inputs ? inputs - first : part_inputs, x,
+                         first);
+                if (first + part_inputs < inputs)
+                  kept[n] = sums;
+                else
+                  sums.finish(lanes, n);
+              });
+    for (int r = 0; r < R; ++r) store_sums(lanes[r], call.y + r * call.y_stride + o, outputs);
+  }
 }
 
 // Many rows. Inputs are spread for a group of rows that stays in the second-level cache, weights are expanded for

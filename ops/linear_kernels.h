@@ -55,6 +55,12 @@ struct LinearWeight {
         output / segment_rows * grid_rows + (skipped_rows + output % segment_rows) / linear_block;
     return scales + grid_row * scale_columns;
   }
+  // The first output after this one that has other scales.
+  [[gnu::always_inline]] std::int64_t scales_end(std::int64_t output) const noexcept {
+    const std::int64_t in_segment = output % segment_rows,
+                       block = linear_block - (skipped_rows + in_segment) % linear_block;
+    return output + (block < segment_rows - in_segment ? block : segment_rows - in_segment);
+  }
 };
 
 struct LinearCall {

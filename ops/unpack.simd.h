@@ -47,13 +47,8 @@ struct alignas(64) BlockTables {
 
   // False if bf16 cannot hold this scale times every normal code as a normal number; the tables are useless then.
   bool build(float scale) noexcept {
-    for (int i = 0; i < 16; ++i) {
-      const Bfloat16 normal = bf16_from_f32(normals[i] * scale), small = bf16_from_f32(subnormals[i % 8] * scale);
-      low[i] = static_cast<std::uint8_t>(normal);
-      high[i] = static_cast<std::uint8_t>((normal >> 8) - 1);  // these codes have 1 in the upper bits of the exponent
-      small_low[i] = static_cast<std::uint8_t>(small);
-      small_high[i] = static_cast<std::uint8_t>(small >> 8);
-    }
+    split(normals, scale, 1, low, high);  // these codes have 1 in the upper bits of the exponent
+    split(subnormals, scale, 0, small_low, small_high);
     return holds(scale);
   }
   static bool holds(float scale) noexcept { return scale >= 0x1p-110f && scale <= 0x1p110f; }
@@ -62,7 +57,27 @@ struct alignas(64) BlockTables {
   static constexpr float normals[16] = {0x1.0p-5f, 0x1.2p-5f, 0x1.4p-5f, 0x1.6p-5f, 0x1.8p-5f, 0x1.ap-5f,
                                         0x1.cp-5f, 0x1.ep-5f, 0x1.0p-4f, 0x1.2p-4f, 0x1.4p-4f, 0x1.6p-4f,
                                         0x1.8p-4f, 0x1.ap-4f, 0x1.cp-4f, 0x1.ep-4f};  // codes 16 to 31
-  static constexpr float subnormals[8] = {0, 0x1p-9f, 0x2p-9f, 0x3p-9f, 0x4p-9f, 0x5p-9f, 0x6p-9f, 0x7p-9f};
+  static constexpr float subnormals[16] = {0, 0x1p-9f, 0x2p-9f, 0x3p-9f, 0x4p-9f, 0x5p-9f, 0x6p-9f, 0x7p-9f,
+                                           0, 0x1p-9f, 0x2p-9f, 0x3p-9f, 0x4p-9f, 0x5p-9f, 0x6p-9f, 0x7p-9f};
+
+  // The bytes of bf16(value * scale), the upper ones less `less`.
+  static void split(const float (&values)[16], float scale, int less, std::uint8_t* lower,
+                    std::uint8_t* upper) noexcept {
+#if defined(__AVX512F__)
+    const __m512i bits = _mm512_castps_si512(round_bf16(Lanes::load(values) * Lanes::broadcast(scale)).part[0]);
+    const auto keep = [](__m512i bytes, std::uint8_t* target) noexcept {
+      _mm_store_si128(reinterpret_cast<__m128i*>(target), _mm512_cvtepi32_epi8(bytes));
+    };
+    keep(_mm512_srli_epi32(bits, 16), lower);
+    keep(_mm512_sub_epi32(_mm512_srli_epi32(bits, 24), _mm512_set1_epi32(less)), upper);
+#else
+    for (int i = 0; i < 16; ++i) {
+      const Bfloat16 value = bf16_from_f32(values[i] * scale);
+      lower[i] = static_cast<std::uint8_t>(value);
+      upper[i] = static_cast<std::uint8_t>((value >> 8) - less);
+    }
+#endif
+  }
 };
 
 // Codes of exponent zero are treated apart; `with_small` false says that there are none.

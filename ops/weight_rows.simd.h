@@ -64,15 +64,27 @@ template <int first_pair = 0, int pairs_end = 2, class Row, class Step>
   };
   const std::int64_t blocks = inputs / linear_block;
   const Code* codes = row.codes;
-  unsigned marks = 0;
-  for (std::int64_t block = 0; block < blocks; ++block, codes += linear_block, marks >>= 1) {
-    if (block % 8 == 0) marks = row.small_marks(block / 8);
+  const auto prefetch = [](const Code* at) __attribute__((always_inline)) {
     if constexpr (pairs_end - first_pair == 2)
-      for (std::int64_t i = 0; i < linear_block; i += line) prefetch_stream(codes + i);
-    if ((marks & 1) != 0) [[unlikely]]
-      one_block.template operator()<true>(codes, block);
-    else
-      one_block.template operator()<false>(codes, block);
+      for (std::int64_t i = 0; i < linear_block; i += line) prefetch_stream(at + i);
+  };
+  for (std::int64_t first = 0; first < blocks; first += 8) {
+    const std::int64_t end = first + 8 < blocks ? first + 8 : blocks;
+    unsigned marks = row.small_marks(first / 8);
+    if (marks == 0) [[likely]] {  // a loop of its own: one test less for each block
+      for (std::int64_t block = first; block < end; ++block, codes += linear_block) {
+        prefetch(codes);
+        one_block.template operator()<false>(codes, block);
+      }
+      continue;
+    }
+    for (std::int64_t block = first; block < end; ++block, codes += linear_block, marks >>= 1) {
+      prefetch(codes);
+      if ((marks & 1) != 0)
+        one_block.template operator()<true>(codes, block);
+      else
+        one_block.template operator()<false>(codes, block);
+    }
   }
   if (inputs % linear_block != 0) {
     alignas(64) Code padded[linear_block] = {};
@@ -153,18 +165,20 @@ class WeightRows {
   }
 
   void choose_tables(std::int64_t output) noexcept {
-    const float* scales = weight_.scales_of(output);
-    if (scales == scales_) return;
-    scales_ = scales;
+    if (output >= tables_begin_ && output < tables_end_) return;
+    scales_ = weight_.scales_of(output);
+    tables_begin_ = output;
+    tables_end_ = weight_.scales_end(output);
     regular_ = true;
     for (std::int64_t block = 0; block < weight_.scale_columns; ++block)
-      if (!tables_[block].build(scales[block])) regular_ = false;
+      if (!tables_[block].build(scales_[block])) regular_ = false;
   }
 
   const LinearWeight& weight_;
   BlockTables* tables_;
   std::uint16_t* plain_;
-  const float* scales_ = nullptr;  // those the tables are for
+  const float* scales_ = nullptr;                   // those the tables are for
+  std::int64_t tables_begin_ = 0, tables_end_ = 0;  // outputs that have these scales
   bool regular_ = true;
 };
 
