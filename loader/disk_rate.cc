@@ -19,7 +19,7 @@ namespace millrace {
 namespace {
 
 constexpr int most_reads = 4;  // under way: more do not help, fewer leave a disk waiting
-constexpr std::size_t sequential_piece = std::size_t{8} << 20, random_piece = std::size_t{6} << 20;
+constexpr std::size_t sequential_piece = std::size_t{8} << 20;
 
 struct Piece {
   DiskFile* file;
@@ -60,7 +60,7 @@ class PieceReads final : public DiskReader::Client {
                     .offset = pieces_[next].offset,
                     .bytes = bytes_,
                     .least = bytes_,
-                    .target = memory_.data() + slot * sequential_piece,
+                    .target = memory_.data() + slot * (memory_.bytes() / most_reads),
                     .tag = slot});
   }
 
@@ -111,7 +111,9 @@ double rate_of(std::vector<Piece> pieces, std::size_t bytes, Buffer& memory, std
 
 }  // namespace
 
-DiskRate::DiskRate() : memory_(most_reads * sequential_piece, "reads to measure the disk") {
+DiskRate::DiskRate(std::size_t largest)
+    : memory_(most_reads * round_up(std::max(largest, sequential_piece), DiskFile::block),
+              "reads to measure the disk") {
   std::memset(memory_.data(), 1, memory_.bytes());
 }
 
@@ -120,16 +122,18 @@ double DiskRate::sequential(std::span<const std::filesystem::path> files, std::u
   return rate_of(pieces_of(opened, sequential_piece, most_bytes), sequential_piece, memory_, how_);
 }
 
-double DiskRate::random(std::span<const std::filesystem::path> files, std::uint64_t most_bytes, std::uint64_t seed) {
+double DiskRate::random(std::span<const std::filesystem::path> files, std::size_t bytes, std::uint64_t most_bytes,
+                        std::uint64_t seed) {
+  bytes = std::min(round_up(std::max<std::size_t>(bytes, 1), DiskFile::block), memory_.bytes() / most_reads);
   const Files opened = open_all(files);
-  std::vector<Piece> pieces = pieces_of(opened, random_piece, std::uint64_t{1} << 62);
-  const std::size_t wanted = std::min<std::size_t>(pieces.size(), most_bytes / random_piece);
+  std::vector<Piece> pieces = pieces_of(opened, bytes, std::uint64_t{1} << 62);
+  const std::size_t wanted = std::min<std::size_t>(pieces.size(), most_bytes / bytes);
   for (std::size_t i = 0; i < wanted; ++i) {
     seed = seed * 6364136223846793005ull + 1442695040888963407ull;
     std::swap(pieces[i], pieces[i + (seed >> 33) % (pieces.size() - i)]);
   }
   pieces.resize(wanted);
-  return rate_of(std::move(pieces), random_piece, memory_, how_);
+  return rate_of(std::move(pieces), bytes, memory_, how_);
 }
 
 void drop_cached(const std::filesystem::path& file) noexcept {

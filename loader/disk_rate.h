@@ -14,13 +14,15 @@ namespace millrace {
 // Memory of 2 MiB pages for reads under way, to be used for several measurements. One thread at a time.
 class DiskRate {
  public:
-  DiskRate();
+  // For pieces of at most `largest` bytes.
+  explicit DiskRate(std::size_t largest = std::size_t{8} << 20);
 
   // Bytes per second of reading `most_bytes` of the files: from the start of each, the largest first, in pieces of
   // 8 MiB. 0 where there is less than a piece. Throws Error(io).
   double sequential(std::span<const std::filesystem::path> files, std::uint64_t most_bytes);
-  // The same in pieces of 6 MiB, about an expert, at places chosen by `seed`.
-  double random(std::span<const std::filesystem::path> files, std::uint64_t most_bytes, std::uint64_t seed);
+  // The same in pieces of `bytes`, as an expert has them, at places chosen by `seed`.
+  double random(std::span<const std::filesystem::path> files, std::size_t bytes, std::uint64_t most_bytes,
+                std::uint64_t seed);
 
   // How the last measurement read: "io_uring", "threads, through the page cache" and the like.
   const std::string& how() const noexcept { return how_; }

@@ -53,7 +53,7 @@ ExpertCache::ExpertCache(const ExpertImages& images, const ExpertCacheOptions& o
   // Beside what is demanded, someone may wait for one more, and what a hint began be demanded.
   const int most = (read_ahead_ + 1 + most_hint_reads) * static_cast<int>(images_.most_pieces()) + most_hint_reads;
   reader_ = options.make_reader ? options.make_reader(most, *this) : make_disk_reader(options.io, most, *this);
-  stats_ = {.reader = reader_->name(), .slots = slots, .slot_bytes = slot_bytes};
+  stats_ = {.reader = reader_->name(), .slots = slots, .slot_bytes = slot_bytes, .expert_bytes = images_.read_bytes()};
   arranger_ = std::jthread([this] { arrange_arrived(); });
 }
 

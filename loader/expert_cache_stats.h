@@ -8,6 +8,7 @@ namespace millrace {
 struct ExpertCacheStats {
   const char* reader = "";
   std::uint64_t slots = 0, slot_bytes = 0;
+  std::uint64_t expert_bytes = 0;      // that are read for one, at most
   std::uint64_t hits = 0, misses = 0;  // of the experts that passes demanded: in memory, but for hints, or not
   std::uint64_t hinted = 0;            // experts that were begun to be read before any pass demanded them
   std::uint64_t hints_used = 0;        // of these, demanded by the next pass; they count as misses

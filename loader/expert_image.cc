@@ -94,6 +94,7 @@ void ExpertImages::add(const StoredExpert& expert) {
     pieces_.push_back(piece);
   }
   most_pieces_ = std::max(most_pieces_, pieces_.size() - first_.back());
+  read_bytes_ = std::max<std::size_t>(read_bytes_, place);
   slot_bytes_ = std::max<std::size_t>(slot_bytes_, place + room);
 }
 

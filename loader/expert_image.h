@@ -29,6 +29,7 @@ class ExpertImages {
   ExpertImages(std::vector<std::vector<StoredExpert>> layers, const WeightOptions& options);
 
   std::size_t slot_bytes() const noexcept { return slot_bytes_; }              // that hold any expert; whole blocks
+  std::size_t read_bytes() const noexcept { return read_bytes_; }              // of an expert at most
   std::size_t most_pieces() const noexcept { return most_pieces_; }            // of an expert
   std::span<const std::int32_t> experts() const noexcept { return experts_; }  // of each layer
   const std::vector<std::vector<StoredExpert>>& layers() const noexcept { return layers_; }
@@ -54,7 +55,7 @@ class ExpertImages {
   std::vector<std::size_t> offsets_;  // by layer
   std::vector<FilePiece> pieces_;     // of all experts
   std::vector<std::size_t> first_;    // by expert, in pieces_
-  std::size_t slot_bytes_ = 0, most_pieces_ = 0;
+  std::size_t slot_bytes_ = 0, read_bytes_ = 0, most_pieces_ = 0;
 };
 
 }  // namespace millrace

@@ -37,17 +37,25 @@ class ComputeBench {
   // one, which is not timed. `observer`, which may be null, sees what is timed.
   double run(const ComputeCase& what, const Parallel& parallel, Observer* observer);
 
+  // Bytes of the experts that were missing in what run() timed last; 0 where all are in memory.
+  double missed_bytes() const noexcept { return missed_bytes_; }
+  // Seconds of one decoding pass with the experts it asks for in memory: the same pass again and again. 0 where they do
+  // not all fit.
+  double seconds_without_misses(const ComputeCase& what, const Parallel& parallel);
+
   // The same with a trace: what a prefill, or one decoding pass on average, moves and multiplies, and how long each
   // kind of operator takes.
   void describe(const ComputeCase& what, const Parallel& parallel, BenchResult& result);
 
  private:
+  std::uint64_t misses_so_far() const;
   const Session& holding(std::int64_t depth);
   std::vector<std::int32_t> tokens(std::int64_t count);
 
   const Engine& engine_;
   std::shared_ptr<Executor> executor_;
   std::optional<Session> held_;  // one depth at a time: they are large
+  double missed_bytes_ = 0;
 };
 
 }  // namespace millrace

@@ -5,11 +5,15 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "apps/bench/report.h"
+#include "loader/checkpoint.h"
 #include "model/engine.h"
 
 namespace millrace {
+
+std::vector<std::filesystem::path> weight_files(const Checkpoint& checkpoint);
 
 // Opens the model `rounds` times, each after the disk was measured on the model's own files and these were dropped from
 // the page cache; fills `report`. Returns the engine of the last round. Throws what Engine::open throws.

@@ -51,6 +51,11 @@ Series parse_series(const nlohmann::json& json) {
   return {json.at("values").get<std::vector<double>>()};
 }
 
+// Reports of before experts were told apart have none.
+Series parse_optional(const nlohmann::json& json, const char* key) {
+  return json.contains(key) ? parse_series(json.at(key)) : Series();
+}
+
 BenchResult parse_result(const nlohmann::json& json) {
   return {.measure = json.at("measure"),
           .threads = json.at("threads"),
@@ -62,6 +67,8 @@ BenchResult parse_result(const nlohmann::json& json) {
           .fraction = parse_series(json.at("fraction")),
           .bytes = json.at("bytes"),
           .flops = json.at("flops"),
+          .to_read = parse_optional(json, "to_read"),
+          .to_compute = parse_optional(json, "to_compute"),
           .kinds = {},
           .between_seconds = json.at("between_seconds")};
 }
@@ -105,6 +112,8 @@ nlohmann::ordered_json bench_json(const BenchReport& report) {
                        {"fraction", series_json(result.fraction)},
                        {"bytes", result.bytes},
                        {"flops", result.flops},
+                       {"to_read", series_json(result.to_read)},
+                       {"to_compute", series_json(result.to_compute)},
                        {"kinds", kinds_json(result)},
                        {"between_seconds", result.between_seconds}});
   return {{"format", format_name},         {"version", report.version},

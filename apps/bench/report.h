@@ -45,6 +45,9 @@ struct BenchResult {
   std::string unit;             // "tokens/s", "GB/s"
   Series rate, fraction;        // of the ceiling, measured in the same round
   double bytes = 0, flops = 0;  // per pass: weights and cache once, and all products
+  // Where experts are streamed, seconds of a pass: to read those that were missing at the disk's rate, and to compute
+  // with all of them in memory. The longer of both is the best.
+  Series to_read, to_compute;
   std::vector<BenchKind> kinds;
   double between_seconds = 0;  // per pass, outside of steps
 

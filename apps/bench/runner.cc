@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 
 #include "apps/bench/compute_bench.h"
 #include "apps/bench/load_bench.h"
 #include "apps/common/options.h"
+#include "loader/disk_rate.h"
 #include "ops/ceilings.h"
 #include "runtime/machine.h"
 
@@ -42,11 +44,40 @@ double bandwidth_of(const ReadCeiling& memory, const Parallel& parallel) {
   return best;
 }
 
+// What the disk gives for the reads of streamed experts: of their size, anywhere in the model's files.
+class ExpertDisk {
+ public:
+  // Nothing to measure where experts are not streamed.
+  explicit ExpertDisk(const Engine& engine) {
+    const std::optional<ExpertCacheStats> stats = engine.expert_stats();
+    if (!stats) return;
+    expert_bytes_ = stats->expert_bytes;
+    files_ = weight_files(engine.checkpoint());
+    disk_.emplace(expert_bytes_);
+  }
+  bool is_used() const { return disk_.has_value(); }
+  double measure() { return is_used() ? disk_->random(files_, expert_bytes_, disk_bytes, seed_++) : 0; }
+
+ private:
+  static constexpr std::uint64_t disk_bytes = std::uint64_t{512} << 20;
+
+  std::vector<std::filesystem::path> files_;
+  std::size_t expert_bytes_ = 0;
+  std::optional<DiskRate> disk_;
+  std::uint64_t seed_ = 1;
+};
+
+double mean_rate(double one, double other) {
+  return one > 0 && other > 0 ? 2 / (1 / one + 1 / other) : 0;
+}
+
 // Everything that is computed on one number of threads.
 class ThreadRounds {
  public:
-  ThreadRounds(const BenchPlan& plan, int threads, ComputeBench& bench) : parallel_(threads), bench_(bench) {
+  ThreadRounds(const BenchPlan& plan, int threads, ComputeBench& bench, ExpertDisk& disk)
+      : parallel_(threads), bench_(bench), expert_disk_(disk) {
     read_ = {.name = "read", .threads = threads, .unit = "GB/s"};
+    disk_ = {.name = "disk, experts at random", .threads = threads, .unit = "GB/s"};
     for (const MultiplyPeak& peak : multiply_peaks())
       peaks_.push_back({.name = std::string(peak.name), .threads = threads, .unit = "GFLOP/s"});
     cases_ = cases_of(plan, bench.engine().context());
@@ -78,14 +109,19 @@ class ThreadRounds {
     for (std::size_t i = 0; i < cases_.size(); ++i) {
       const ComputeCase& what = cases_[i];
       const double passes = what.prompt > 0 ? 1 : static_cast<double>(what.generate);
-      const double before = bandwidth_of(memory, parallel_);
+      const double before = bandwidth_of(memory, parallel_), disk_before = expert_disk_.measure();
       const double seconds = bench_.run(what, parallel_, nullptr) / passes;
+      // Of both as if they were one: a disk is not at its best all the time, in what is measured either.
+      const double disk_after = expert_disk_.measure(), disk = mean_rate(disk_before, disk_after);
       const double bandwidth = std::max(before, bandwidth_of(memory, parallel_));
       read_.rate.values.push_back(1e-9 * bandwidth);
       BenchResult& result = results_[i];
       const auto tokens = static_cast<double>(what.prompt > 0 ? what.prompt : what.batch);
       result.rate.values.push_back(tokens / seconds);
-      result.fraction.values.push_back(std::max(result.bytes / bandwidth, result.flops / flops) / seconds);
+      double best = std::max(result.bytes / bandwidth, result.flops / flops);
+      if (disk > 0) best = best_when_streamed(what, result, bench_.missed_bytes() / passes / disk, best);
+      if (disk > 0) disk_.rate.values.push_back(1e-9 * disk);
+      result.fraction.values.push_back(best / seconds);
     }
   }
 
@@ -98,13 +134,25 @@ class ThreadRounds {
       report.results.push_back(std::move(result));
     }
     report.ceilings.push_back(std::move(read_));
+    if (!disk_.rate.values.empty()) report.ceilings.push_back(std::move(disk_));
     for (BenchCeiling& peak : peaks_) report.ceilings.push_back(std::move(peak));
   }
 
  private:
+  // Reading and computing go on at a time, so that the longer of both is the best. A decode is computed as fast as it
+  // was with its experts in memory; a prefill, `at_best`.
+  double best_when_streamed(const ComputeCase& what, BenchResult& result, double to_read, double at_best) {
+    const double measured = what.prompt > 0 ? 0 : bench_.seconds_without_misses(what, parallel_);
+    const double to_compute = measured > 0 ? measured : at_best;
+    result.to_read.values.push_back(to_read);
+    result.to_compute.values.push_back(to_compute);
+    return std::max(to_read, to_compute);
+  }
+
   Parallel parallel_;
   ComputeBench& bench_;
-  BenchCeiling read_;
+  ExpertDisk& expert_disk_;
+  BenchCeiling read_, disk_;
   std::vector<BenchCeiling> peaks_;
   std::vector<ComputeCase> cases_;
   std::vector<BenchResult> results_;  // of each case
@@ -131,8 +179,9 @@ void compute(const BenchPlan& plan, const Engine& engine, BenchReport& report) {
   };
   tell("warming up");
   ComputeBench bench(engine);
+  ExpertDisk disk(engine);
   std::vector<std::unique_ptr<ThreadRounds>> all;
-  for (int threads : plan.threads) all.push_back(std::make_unique<ThreadRounds>(plan, threads, bench));
+  for (int threads : plan.threads) all.push_back(std::make_unique<ThreadRounds>(plan, threads, bench, disk));
   for (const auto& rounds : all) rounds->describe();
   const ReadCeiling memory(static_cast<std::size_t>(read_bytes(plan, engine.plan().budget)));
   for (int round = 0; round < plan.rounds; ++round) {

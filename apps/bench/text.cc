@@ -42,6 +42,20 @@ std::string results_text(const BenchReport& report) {
   return text;
 }
 
+// What bounds results whose experts are streamed.
+std::string streaming_text(const BenchReport& report) {
+  std::string text;
+  for (const BenchResult& result : report.results) {
+    if (result.to_read.values.empty()) continue;
+    if (text.empty())
+      text = fmt::format("\n{:<40}{:>12}{:>15}   of best: of the longer of both\n", "streamed experts, ms per pass",
+                         "to read", "to compute");
+    text += fmt::format("  {:<38}{:>12.1f}{:>15.1f}\n", result.title(), 1e3 * result.to_read.median(),
+                        1e3 * result.to_compute.median());
+  }
+  return text;
+}
+
 constexpr double least_share = 0.005;  // kinds with less are one line
 
 // Where the time of one pass goes.
@@ -78,7 +92,7 @@ std::string bench_text(const BenchReport& report) {
   std::string text = fmt::format("{}, tier {}\n{}, numerics {}, weights {}, {} rounds", report.processor, report.tier,
                                  report.model, report.numerics, report.weights, report.rounds);
   if (!report.disk.empty()) text += fmt::format(", disk read by {}", report.disk);
-  text += "\n\n" + ceilings_text(report) + results_text(report);
+  text += "\n\n" + ceilings_text(report) + results_text(report) + streaming_text(report);
   // Of every prefill and decode on the most threads.
   int threads = 0;
   for (const BenchResult& result : report.results) threads = std::max(threads, result.threads);

@@ -25,6 +25,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::uint64_t disk_bytes = std::uint64_t{512} << 20;
+constexpr std::size_t expert_piece = std::size_t{6} << 20;  // about an expert
 constexpr std::size_t memory_bytes = std::size_t{256} << 20;
 constexpr std::uint64_t least_file = std::uint64_t{64} << 20;
 constexpr double peak_seconds = 0.05;
@@ -68,7 +69,7 @@ std::array<double*, 3> values_of(MachineRates& rates) {
 MachineRates measure_rates(const Checkpoint& checkpoint, const Parallel& parallel) {
   MachineRates rates{.measured = true};
   if (const std::vector<fs::path> files = files_to_probe(checkpoint); !files.empty())
-    rates.disk = DiskRate().random(files, disk_bytes, /*seed=*/1);
+    rates.disk = DiskRate().random(files, expert_piece, disk_bytes, /*seed=*/1);
   const ReadCeiling memory(memory_bytes);
   std::array<double, 3> rounds{};
   for (double& round : rounds) round = memory.measure(parallel);

@@ -58,6 +58,21 @@ TEST(BenchReport, ReadsWhatItWrote) {
   EXPECT_EQ(after.ceilings[0].rate.values, before.ceilings[0].rate.values);
 }
 
+TEST(BenchReport, StreamedExpertsHaveTheirOwnBest) {
+  BenchResult streamed = decode(1, {10, 11, 12});
+  EXPECT_EQ(bench_text(report({streamed})).find("streamed experts"), std::string::npos);
+  streamed.to_read.values = {0.021, 0.022, 0.023};
+  streamed.to_compute.values = {0.031, 0.032, 0.033};
+  const std::string text = bench_text(report({streamed}));
+  for (const char* part : {"streamed experts", "22.0", "32.0"}) EXPECT_NE(text.find(part), std::string::npos) << text;
+  nlohmann::ordered_json json = bench_json(report({streamed}));
+  const BenchReport after = parse_bench_json(json.dump(), "a.json");
+  EXPECT_EQ(after.results[0].to_read.values, streamed.to_read.values);
+  EXPECT_EQ(after.results[0].to_compute.values, streamed.to_compute.values);
+  for (const char* key : {"to_read", "to_compute"}) json["results"][0].erase(key);
+  EXPECT_TRUE(parse_bench_json(json.dump(), "a.json").results[0].to_read.values.empty());
+}
+
 TEST(BenchReport, RefusesOtherFiles) {
   for (const char* text : {"", "{}", "[]", R"({"format": "else"})", R"({"format": "millrace-bench-1", "version": 1})"})
     EXPECT_NE(test::error_of(Errc::bad_file, [&] { parse_bench_json(text, "a.json"); }).find("a.json"),

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <set>
 
@@ -68,6 +69,31 @@ TEST(Bench, ADeeperCacheIsMoreToRead) {
   const BenchReport cut = run_bench(deep);
   ASSERT_EQ(cut.results.size(), 1u);
   EXPECT_EQ(cut.results[0].depth, 2046);
+}
+
+// A cache of a few experts: what is missing, and what the disk gives for it, bound the result.
+TEST(Bench, StreamedExpertsAreMeasuredAgainstTheDisk) {
+  const BenchPlan plan = {.model = demo(),
+                          .engine = {.expert_cache_bytes = 3 << 20},
+                          .numerics = "fast",
+                          .threads = {1},
+                          .prompts = {16},
+                          .batches = {1},
+                          .depths = {0},
+                          .generate = 8,
+                          .rounds = 1,
+                          .load = false,
+                          .read_bytes = 1 << 25};
+  const BenchReport report = run_bench(plan);
+  ASSERT_EQ(report.results.size(), 2u);
+  for (const BenchResult& result : report.results) {
+    ASSERT_EQ(result.to_read.values.size(), 1u) << result.title();
+    EXPECT_GT(result.to_read.median(), 0) << result.title();
+    EXPECT_GT(result.to_compute.median(), 0) << result.title();
+    EXPECT_GT(result.fraction.median(), 0) << result.title();
+  }
+  EXPECT_TRUE(std::any_of(report.ceilings.begin(), report.ceilings.end(),
+                          [](const BenchCeiling& ceiling) { return ceiling.name == "disk, experts at random"; }));
 }
 
 TEST(OpTable, ListsTheShapesOfTheModel) {
