@@ -68,18 +68,6 @@ std::int64_t context_of(const ModelConfig& config, const EngineOptions& options)
   return options.context > 0 ? options.context : config.max_positions;
 }
 
-std::vector<ExpertLayer> expert_layers(const ModelConfig& config) {
-  std::vector<ExpertLayer> layers;
-  for (std::size_t index = 0; index < config.layers.size(); ++index)
-    if (config.layers[index].moe)
-      layers.push_back({.layer = static_cast<int>(index),
-                        .prefix = fmt::format("layers.{}.mlp.experts", index),
-                        .experts = config.router.experts,
-                        .width = config.layers[index].width,
-                        .hidden = config.hidden});
-  return layers;
-}
-
 Dtype kv_dtype_of(Numerics numerics) noexcept {
   return keeps_f32(numerics) ? Dtype::f32 : Dtype::bf16;
 }

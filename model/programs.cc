@@ -1,11 +1,25 @@
 #include "model/programs.h"
 
+#include <fmt/format.h>
+
 #include <functional>
 #include <utility>
 
 #include "loader/weight_store.h"
 
 namespace millrace {
+
+std::vector<ExpertLayer> expert_layers(const ModelConfig& config) {
+  std::vector<ExpertLayer> layers;
+  for (std::size_t index = 0; index < config.layers.size(); ++index)
+    if (config.layers[index].moe)
+      layers.push_back({.layer = static_cast<int>(index),
+                        .prefix = fmt::format("layers.{}.mlp.experts", index),
+                        .experts = config.router.experts,
+                        .width = config.layers[index].width,
+                        .hidden = config.hidden});
+  return layers;
+}
 
 Programs build_programs(const Family& family, const ModelConfig& config, WeightStore& weights, ExpertSource& experts,
                         std::int64_t context, bool hints) {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "loader/stored_expert.h"
 #include "model/family.h"
 #include "runtime/program.h"
 
@@ -13,6 +14,9 @@ struct Programs {
   Program main;
   std::vector<Program> mtp;
 };
+
+// What an ExpertStore is to hold.
+std::vector<ExpertLayer> expert_layers(const ModelConfig& config);
 
 // Builds them, which asks `weights` for everything but experts. Config, weights and experts outlive the result. With
 // `hints` layers guess what the next one will ask of `experts`. Throws what the store throws.
