@@ -111,15 +111,18 @@ double rate_of(std::vector<Piece> pieces, std::size_t bytes, Buffer& memory, std
 
 }  // namespace
 
-DiskRate::DiskRate(std::size_t largest)
-    : memory_(most_reads * round_up(std::max(largest, sequential_piece), DiskFile::block),
-              "reads to measure the disk") {
+std::size_t DiskRate::bytes_for(std::size_t largest) noexcept {
+  return most_reads * round_up(std::max<std::size_t>(largest, 1), DiskFile::block);
+}
+
+DiskRate::DiskRate(std::size_t largest) : memory_(bytes_for(largest), "reads to measure the disk") {
   std::memset(memory_.data(), 1, memory_.bytes());
 }
 
 double DiskRate::sequential(std::span<const std::filesystem::path> files, std::uint64_t most_bytes) {
   const Files opened = open_all(files);
-  return rate_of(pieces_of(opened, sequential_piece, most_bytes), sequential_piece, memory_, how_);
+  const std::size_t bytes = std::min(sequential_piece, memory_.bytes() / most_reads);
+  return rate_of(pieces_of(opened, bytes, most_bytes), bytes, memory_, how_);
 }
 
 double DiskRate::random(std::span<const std::filesystem::path> files, std::size_t bytes, std::uint64_t most_bytes,

@@ -16,9 +16,11 @@ class DiskRate {
  public:
   // For pieces of at most `largest` bytes.
   explicit DiskRate(std::size_t largest = std::size_t{8} << 20);
+  // The memory that such a one holds.
+  static std::size_t bytes_for(std::size_t largest) noexcept;
 
   // Bytes per second of reading `most_bytes` of the files: from the start of each, the largest first, in pieces of
-  // 8 MiB. 0 where there is less than a piece. Throws Error(io).
+  // 8 MiB, or of the largest if that is less. 0 where there is less than a piece. Throws Error(io).
   double sequential(std::span<const std::filesystem::path> files, std::uint64_t most_bytes);
   // The same in pieces of `bytes`, as an expert has them, at places chosen by `seed`.
   double random(std::span<const std::filesystem::path> files, std::size_t bytes, std::uint64_t most_bytes,

@@ -44,8 +44,8 @@ struct MemoryPlan {
   std::int64_t context = 0;        // tokens of a session
   std::int64_t sessions = 1;       // that are full at the same time
   std::uint64_t kv_per_token = 0;  // of one session, full layers
-  std::uint64_t kv_fixed =
-      0;  // of one session: rings of the window layers, and what a long pass copies in case it fails
+  // Of one session: rings of the window layers, and what a long pass copies in case it fails.
+  std::uint64_t kv_fixed = 0;
   std::uint64_t session_work = 0;  // of one session: logits, sampling, what its prediction layers work with
   std::int64_t chunk = 0;          // rows of a pass
   std::uint64_t workspace = 0;     // of one executor

@@ -168,7 +168,8 @@ std::uint64_t computing_bytes(const BenchPlan& plan, const Engine& headers) {
   std::int64_t batch = 1, passes = plan.generate;
   for (const std::int64_t sessions : plan.batches) batch = std::max(batch, sessions);
   for (const std::int64_t prompt : plan.prompts) passes = std::max(passes, prompt / headers.chunk() + 1);
-  return read_bytes(plan, headers.plan().budget) +
+  const std::size_t disk = DiskRate::bytes_for(static_cast<std::size_t>(headers.plan().experts.slot_bytes));
+  return read_bytes(plan, headers.plan().budget) + Buffer::footprint(disk) +
          ComputeBench::bytes_for(headers, batch, std::min(passes, headers.context()));
 }
 
