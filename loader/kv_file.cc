@@ -46,15 +46,17 @@ std::vector<TensorHeader> headers_of(const KvCache& cache, std::int64_t tokens,
   return headers;
 }
 
-// Calls visit(memory) for the rows [first, end) of a layer in the order of a file: keys, then values, head by head.
-template <class Cache, class Visit>
-void for_rows(Cache& cache, int layer, std::int64_t first, std::int64_t end, Visit&& visit) {
+// Calls visit(part, head, row, end, bytes) for pieces of the rows [first, end) of a layer in the order of a file: keys,
+// then values, head by head. `bytes` is memory for (end - row, width).
+template <class Visit>
+void for_rows(const KvCache& cache, int layer, std::int64_t first, std::int64_t end, Visit&& visit) {
+  std::vector<std::byte> piece;
   for (const KvCache::Part part : {KvCache::Part::keys, KvCache::Part::values})
     for (std::int64_t head = 0; head < cache.shape(layer).kv_heads; ++head)
-      for (std::int64_t row = first; row < end;) {
-        const auto memory = cache.stored(layer, part, head, row, end);
-        visit(part, memory);
-        row += std::ssize(memory) / row_bytes(cache, layer, part);
+      for (std::int64_t row = first, behind; row < end; row = behind) {
+        behind = std::min(end, row + KvCache::page_rows);
+        piece.resize(static_cast<std::size_t>((behind - row) * row_bytes(cache, layer, part)));
+        visit(part, head, row, behind, std::span(piece));
       }
 }
 
@@ -66,7 +68,10 @@ void for_all_data(std::span<const std::int32_t> tokens, std::span<const std::int
   sink(std::as_bytes(positions));
   for (int layer = 0; layer < static_cast<int>(cache.layers()); ++layer)
     for_rows(cache, layer, cache.first_held(layer), cache.length(),
-             [&](KvCache::Part, std::span<const std::byte> rows) { sink(rows); });
+             [&](KvCache::Part part, std::int64_t head, std::int64_t row, std::int64_t end, std::span<std::byte> rows) {
+               cache.copy_rows(layer, part, head, row, end, rows.data());
+               sink(rows);
+             });
 }
 
 class Reader {
@@ -157,11 +162,13 @@ class Reader {
     std::array<std::uint64_t, tensors.size()> taken{};
     const std::int64_t first = cached_ - layer_rows_[static_cast<std::size_t>(layer)];
     cache_.begin_with(layer, first);
-    for_rows(cache_, layer, first, cached_, [&](KvCache::Part part, std::span<std::byte> rows) {
-      const auto which = static_cast<std::size_t>(part);
-      take(*tensors[which], taken[which], rows);
-      taken[which] += rows.size();
-    });
+    for_rows(cache_, layer, first, cached_,
+             [&](KvCache::Part part, std::int64_t head, std::int64_t row, std::int64_t end, std::span<std::byte> rows) {
+               const auto which = static_cast<std::size_t>(part);
+               take(*tensors[which], taken[which], rows);
+               taken[which] += rows.size();
+               cache_.take_rows(layer, part, head, row, end, rows.data());
+             });
   }
 
   KvFileTokens read_data() {

@@ -71,8 +71,7 @@ GqaAttention::Worker GqaAttention::exact_layout(std::int64_t visible) const noex
 }
 
 std::size_t GqaAttention::staged_bytes(std::int64_t rows) const noexcept {
-  if (options_.kv.window == 0) return 0;
-  return aligned(static_cast<std::size_t>(rows * options_.kv.row_elements() * size_of(options_.cache)));
+  return options_.kv.window == 0 ? 0 : aligned(kv_block_bytes(options_.kv, options_.cache, rows));
 }
 
 std::int64_t GqaAttention::most_blocks() const noexcept {
@@ -102,11 +101,11 @@ void GqaAttention::check(const Batch& batch) const {
   }
 }
 
-// A ring has no room for rows of the pass beside those they push out, so these wait in the scratch memory.
+// A ring has no room for rows of the pass beside those they push out, so these wait in the scratch memory, those of all
+// sequences in one block.
 void GqaAttention::take_new_rows(const StepContext& context) const {
   const LayerKvShape& kv = options_.kv;
   const std::int64_t key_row = kv.kv_heads * kv.qk_dim, value_row = kv.kv_heads * kv.v_dim;
-  const std::int64_t row_bytes = kv.row_elements() * size_of(options_.cache);
   for (const Batch::Run& run : context.batch.runs)
     context.parallel.for_range(run.end - run.begin, 16, [&](std::int64_t begin, std::int64_t end, int) {
       const float* keys = context.input(1) + (run.begin + begin) * key_row;
@@ -114,8 +113,8 @@ void GqaAttention::take_new_rows(const StepContext& context) const {
       if (kv.window == 0)
         run.cache->write(options_.kv_layer, run.cache->length() + begin, end - begin, keys, values);
       else
-        store_kv_rows(kv, options_.cache, run.end - run.begin, begin, end - begin, keys, values,
-                      context.scratch.data() + run.begin * row_bytes);
+        store_kv_rows(kv, options_.cache, context.rows, run.begin + begin, end - begin, keys, values,
+                      context.scratch.data());
     });
 }
 
@@ -149,11 +148,12 @@ std::int64_t GqaAttention::collect_runs(const StepContext& context, const Tile& 
                                         std::int64_t first, std::int64_t end, GqaRun* runs) const noexcept {
   const LayerKvShape& kv = options_.kv;
   const Batch::Run& run = tile.run;
-  const std::int64_t size = size_of(options_.cache), length = run.cache->length();
+  const std::int64_t length = run.cache->length();
   std::int64_t count = 0;
   const auto append = [&](const KvRun& part) {
-    runs[count++] = {.keys = part.keys + kv_head * part.key_head_stride * size,
-                     .values = part.values + kv_head * part.value_head_stride * size,
+    runs[count++] = {.keys = part.keys + kv_head * part.key_head_stride,
+                     .place = part.place,
+                     .values = part.values + kv_head * part.value_head_stride,
                      .begin = part.begin,
                      .end = part.end,
                      .bias = nullptr};
@@ -162,8 +162,7 @@ std::int64_t GqaAttention::collect_runs(const StepContext& context, const Tile& 
   const std::int64_t cached_end = kv.window > 0 ? std::min(length, end) : end;
   while (first < cached_end) append(run.cache->run_at(options_.kv_layer, first, cached_end));
   if (first < end)
-    append(run_of_block(kv, options_.cache, run.end - run.begin,
-                        context.scratch.data() + run.begin * kv.row_elements() * size, length, first, end));
+    append(run_of_block(kv, options_.cache, context.rows, context.scratch.data(), length - run.begin, first, end));
   return count;
 }
 
@@ -234,6 +233,7 @@ GqaTask GqaAttention::task_of(const StepContext& context, const Tile& tile, std:
           .shift = options_.rounding == Rounding::none ? Rounding::none : options_.shift,
           .bf16 = options_.cache == Dtype::bf16,
           .block_sums = nullptr,
+          .next = nullptr,
           .scratch = reinterpret_cast<float*>(memory),
           .stride = layout.stride};
 }
@@ -275,6 +275,15 @@ void GqaAttention::attend_masked(const Pass& pass, const Tile& tile, std::int64_
   record(tile, kv_head, task);
 }
 
+// The keys of a head from row `row` of the cache on, or null.
+const void* GqaAttention::keys_from(const Tile& tile, std::int64_t kv_head, std::int64_t row) const noexcept {
+  const KvCache& cache = *tile.run.cache;
+  if (options_.kv.window > 0 || row >= tile.end) return nullptr;
+  const KvRun run = cache.run_at(options_.kv_layer, row, row + 1);
+  return run.keys + kv_head * run.key_head_stride +
+         run.place / KeyPanels::rows * KeyPanels::panel_bytes(options_.kv.qk_dim, size_of(options_.cache));
+}
+
 // One task per block of keys, then one per tile that merges them.
 void GqaAttention::attend_blocks(const Pass& pass) const {
   const StepContext& context = pass.context;
@@ -296,6 +305,7 @@ void GqaAttention::attend_blocks(const Pass& pass) const {
     task.run_count = collect_runs(context, tile, head, std::max(tile.first, at), std::min(tile.end, at + gqa_block),
                                   const_cast<GqaRun*>(task.runs));
     task.block_sums = sums_of(tile, head, block);
+    task.next = keys_from(tile, head, at + gqa_block);
     gqa_attention_kernel.best()(task);
   });
   context.parallel.for_tasks(tasks, pass.max_blocks * group_ * v_dim, [&](std::int64_t index, int worker) {

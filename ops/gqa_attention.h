@@ -104,6 +104,7 @@ class GqaAttention final : public Op {
                             std::int64_t end, GqaRun* runs) const noexcept;
   std::int64_t collect_masked(const StepContext& context, const Tile& tile, std::int64_t kv_head, GqaRun* runs,
                               float* bias) const;
+  const void* keys_from(const Tile& tile, std::int64_t kv_head, std::int64_t row) const noexcept;
   void record(const Tile& tile, std::int64_t kv_head, const GqaTask& task) const noexcept;
 
   GqaAttentionOptions options_;

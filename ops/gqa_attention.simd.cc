@@ -27,75 +27,87 @@ Range all_keys(const GqaTask& task) noexcept {
   return {task.runs[0].begin, task.runs[task.run_count - 1].end};
 }
 
-// Keys or values by ascending numbers.
-class Reader {
- public:
-  Reader(const GqaTask& task, const void* GqaRun::*part, std::int64_t row_bytes) noexcept
-      : run_(task.runs), end_(task.runs + task.run_count), part_(part), row_bytes_(row_bytes) {}
-  // Null behind the last.
-  const char* at(std::int64_t number) noexcept {
-    while (run_ != end_ && number >= run_->end) ++run_;
-    return run_ == end_ ? nullptr : static_cast<const char*>(run_->*part_) + (number - run_->begin) * row_bytes_;
+// body(run, those of its keys that are in the range)
+template <class Body>
+void for_runs(const GqaTask& task, const Range& range, Body&& body) noexcept {
+  for (const GqaRun* run = task.runs; run < task.runs + task.run_count; ++run) {
+    const Range part = {most(range.first, run->begin), least(range.end, run->end)};
+    if (part.first < part.end) body(*run, part);
   }
-  std::int64_t run_end() const noexcept { return run_->end; }  // of the number asked for last
-
- private:
-  const GqaRun* run_;
-  const GqaRun* end_;
-  const void* GqaRun::*part_;
-  std::int64_t row_bytes_;
-};
-
-template <class T>
-Reader keys_of(const GqaTask& task) noexcept {
-  return {task, &GqaRun::keys, task.qk_dim * static_cast<std::int64_t>(sizeof(T))};
-}
-template <class T>
-Reader values_of(const GqaTask& task) noexcept {
-  return {task, &GqaRun::values, task.v_dim * static_cast<std::int64_t>(sizeof(T))};
 }
 
-constexpr std::int64_t keys_ahead = 4 * GqaScratch::panel_keys;  // of what is multiplied, prefetched
-
-// 16 keys from number `first` on. Those outside the range have neighbours in their places; nobody sees their scores.
+// Keys of one row are widened on the way, those of several for all.
 template <class T>
-void pack_panel(const GqaTask& task, Reader& reader, std::int64_t first, const Range& range, float* panel) noexcept {
-  const char* keys[16];
-  for (int i = 0; i < 16; ++i) keys[i] = reader.at(least(most(first + i, range.first), range.end - 1));
-  pack_keys<T>(keys, task.qk_dim, panel);
+constexpr bool widened_before(const GqaTask& task) noexcept {
+  return sizeof(T) == 2 && task.rows > 1;
 }
 
-template <int Panels>
-void score_row(const GqaTask& task, std::int64_t row, const float* panels, float* scores, const char* ahead) noexcept {
-  const float* q = task.q + row * task.q_stride;
+// Products of a row's queries with the keys of panels, of whose scores those of lanes [first, end) are written.
+template <int Panels, class T>
+void score_row(const GqaTask& task, const float* q, const T* keys, std::int64_t panel, const Range& lanes,
+               float* scores, const char* ahead) noexcept {
+  const std::int64_t dim = task.qk_dim, stride = task.stride;
   for_head_tiles(
       task.group, [&]<int heads>(std::int64_t head) __attribute__((always_inline)) {
-        score_tile<heads, Panels>(q + head * task.qk_dim, task.qk_dim, panels, scores + head * task.stride, task.stride,
-                                  head == 0 ? ahead : nullptr);
+        const char* of_tile = head == 0 ? ahead : nullptr;
+        // From memory, one stream is faster than two where one panel keeps the multipliers busy.
+        constexpr int together = sizeof(T) == 2 && heads >= 6 ? 1 : Panels;
+        const float* own_q = q + head * dim;
+        float* target = scores + head * stride;
+        if (lanes.first == 0 && lanes.end == 16 * Panels) {
+          for (int p = 0; p < Panels; p += together)
+            score_tile<heads, together>(own_q, dim, keys + p * panel, panel, target + 16 * p, stride,
+                                        of_tile == nullptr ? of_tile : of_tile + p * dim * 32);
+          return;
+        }
+        for (int p = 0; p < Panels; ++p)
+          score_part<heads>(own_q, dim, keys + p * panel, most(0, lanes.first - 16 * p), least(16, lanes.end - 16 * p),
+                            target + 16 * p, stride, of_tile);
       });
 }
 
-// Products of queries and keys; the number `base`, a multiple of 16, is at scores[..][0].
+// Products of the queries with the keys of one or two panels, the first of which has the number `number`; those in the
+// range count.
 template <class T>
-void score_keys(const GqaTask& task, const GqaScratch& scratch, const Range& range, std::int64_t base) noexcept {
-  constexpr std::int64_t step = 16 * wide;
-  const std::int64_t panel_floats = 16 * task.qk_dim;
-  Reader reader = keys_of<T>(task), next_keys = keys_of<T>(task), values = values_of<T>(task);
-  for (std::int64_t at = range.first / 16 * 16; at < range.end; at += step) {
-    const std::int64_t panels = least(wide, (range.end - at + 15) / 16), next = at + keys_ahead;
-    for (std::int64_t p = 0; p < panels; ++p)
-      pack_panel<T>(task, reader, at + 16 * p, range, scratch.keys + p * panel_floats);
-    const char* ahead = next < range.end ? next_keys.at(next) : values.at(range.first + next - range.end);
-    for (std::int64_t row = 0; row < task.rows; ++row) {
-      const Range keys = seen(task, row, {most(at, range.first), least(at + step, range.end)});
-      if (keys.first >= keys.end) continue;
-      const std::int64_t skipped = (keys.first - at) / 16, used = (keys.end - at + 15) / 16 - skipped;
-      const float* panel = scratch.keys + skipped * panel_floats;
-      float* scores = scratch.scores + row * task.group * task.stride + at - base + 16 * skipped;
-      used == wide ? score_row<wide>(task, row, panel, scores, ahead) : score_row<1>(task, row, panel, scores, ahead);
-      ahead = nullptr;
-    }
+void score_rows(const GqaTask& task, const T* keys, std::int64_t panel, std::int64_t number, const Range& range,
+                float* scores, const char* ahead) noexcept {
+  for (std::int64_t row = 0; row < task.rows; ++row, scores += task.group * task.stride) {
+    const Range visible = seen(task, row, range);
+    if (visible.first >= visible.end) continue;
+    const std::int64_t skipped = (visible.first - number) / 16, used = (visible.end - number + 15) / 16 - skipped;
+    const std::int64_t first = number + 16 * skipped, end = least(range.end, first + 16 * used);
+    const Range lanes = {most(0, range.first - first), end - first};
+    const float* q = task.q + row * task.q_stride;
+    used == wide ? score_row<wide>(task, q, keys + skipped * panel, panel, lanes, scores + 16 * skipped, ahead)
+                 : score_row<1>(task, q, keys + skipped * panel, panel, lanes, scores + 16 * skipped, ahead);
+    ahead = nullptr;
   }
+}
+
+// Products of queries and keys; that with number `base` is at scores[..][0].
+template <class T>
+void score_keys(const GqaTask& task, const GqaScratch& scratch, const Range& range, std::int64_t base,
+                Ahead& ahead) noexcept {
+  constexpr std::int64_t size = sizeof(T);
+  const std::int64_t dim = task.qk_dim, panel = KeyPanels::panel_bytes(dim, size) / size;
+  for_runs(task, range, [&](const GqaRun& run, const Range& part) {
+    const std::int64_t place = run.place + part.first - run.begin;
+    const T* keys = static_cast<const T*>(run.keys) + place / 16 * panel;
+    std::int64_t panels = 1;
+    for (std::int64_t at = part.first - place % 16; at < part.end; at += 16 * panels, keys += panels * panel) {
+      panels = at + 16 < part.end ? wide : 1;
+      const Range of_panels = {most(at, part.first), least(at + 16 * panels, part.end)};
+      float* scores = scratch.scores + at - base;
+      const char* coming = ahead.take(panels * dim * 32);
+      if (!widened_before<T>(task)) {
+        score_rows(task, keys, panel, at, of_panels, scores, coming);
+        continue;
+      }
+      if constexpr (sizeof(T) == 2)
+        for (std::int64_t p = 0; p < panels; ++p) widen_panel(keys + p * panel, dim, scratch.keys + p * 16 * dim);
+      score_rows(task, scratch.keys, 16 * dim, at, of_panels, scores, coming);
+    }
+  });
 }
 
 Lanes rounded(const Lanes& value, Rounding rounding) noexcept {
@@ -118,7 +130,7 @@ float scale_scores(const GqaTask& task, float* scores, const Range& range, float
 }
 
 // Scores become exp(score - largest), 0 outside the range. Returns their sum.
-float weigh_scores(float* scores, const Range& range, float largest, Rounding rounding) noexcept {
+float weigh_scores(float* scores, const Range& range, float largest, Rounding rounding, Ahead* ahead) noexcept {
   const Lanes shift = Lanes::broadcast(largest);
   Lanes sum = Lanes::zero();
   for (std::int64_t at = range.first / 16 * 16; at < range.end; at += 16) {
@@ -126,47 +138,60 @@ float weigh_scores(float* scores, const Range& range, float largest, Rounding ro
     if (at < range.first || at + 16 > range.end) weight = only(weight, range.first - at, range.end - at, 0);
     weight.store(scores + at);
     sum = sum + weight;
+    if (ahead != nullptr) ahead->take_line();
   }
   return sum.sum();
 }
 
-const float* widened_values(const float* values, std::int64_t, float*) noexcept {
-  return values;
-}
-const float* widened_values(const std::uint16_t* values, std::int64_t count, float* target) noexcept {
+void widen_values(const std::uint16_t* values, std::int64_t count, float* target) noexcept {
   std::int64_t i = 0;
   for (; i + 32 <= count; i += 32) {
     Lanes::load_bf16(values + i).store(target + i);
     Lanes::load_bf16(values + i + 16).store(target + i + 16);
   }
   for (; i < count; i += 16) Lanes::load_bf16_first(values + i, count - i).store_first(target + i, count - i);
-  return target;
+}
+
+// Adds the weighted values of a few keys, `part`, to the sums of every query that sees them.
+template <class T>
+void add_rows(const GqaTask& task, const T* values, const Range& part, const float* scores, float* out,
+              const char* ahead) noexcept {
+  const std::int64_t dim = task.v_dim;
+  for (std::int64_t row = 0; row < task.rows; ++row) {
+    const Range keys = seen(task, row, part);
+    if (keys.first >= keys.end) continue;
+    const float* weights = scores + row * task.group * task.stride + keys.first - part.first;
+    for_head_tiles(
+        task.group, [&]<int heads>(std::int64_t head) __attribute__((always_inline)) {
+          weigh_heads<heads>(weights + head * task.stride, task.stride, values + (keys.first - part.first) * dim,
+                             keys.end - keys.first, dim, out + (row * task.group + head) * dim,
+                             head == 0 ? ahead : nullptr);
+        });
+    ahead = nullptr;
+  }
 }
 
 // Adds the weighted values of the range to the sums of every query.
 template <class T>
-void add_values(const GqaTask& task, const GqaScratch& scratch, const Range& range, std::int64_t base,
-                float* out) noexcept {
+void add_values(const GqaTask& task, const GqaScratch& scratch, const Range& range, std::int64_t base, float* out,
+                Ahead& ahead) noexcept {
   const std::int64_t dim = task.v_dim;
-  Reader reader = values_of<T>(task), next_values = values_of<T>(task), keys_behind = keys_of<T>(task);
-  for (std::int64_t at = range.first, behind; at < range.end; at = behind) {
-    const char* source = reader.at(at);
-    behind = least(least(range.end, reader.run_end()), at + GqaScratch::panel_keys);
-    const float* values = widened_values(reinterpret_cast<const T*>(source), (behind - at) * dim, scratch.values);
-    const char* ahead = at + keys_ahead < range.end ? next_values.at(at + keys_ahead) : keys_behind.at(at + keys_ahead);
-    for (std::int64_t row = 0; row < task.rows; ++row) {
-      const Range keys = seen(task, row, {at, behind});
-      if (keys.first >= keys.end) continue;
-      const float* weights = scratch.scores + row * task.group * task.stride + keys.first - base;
-      for_head_tiles(
-          task.group, [&]<int heads>(std::int64_t head) __attribute__((always_inline)) {
-            weigh_heads<heads>(weights + head * task.stride, task.stride, values + (keys.first - at) * dim,
-                               keys.end - keys.first, dim, out + (row * task.group + head) * dim,
-                               head == 0 ? ahead : nullptr);
-          });
-      ahead = nullptr;
+  for_runs(task, range, [&](const GqaRun& run, const Range& part) {
+    for (std::int64_t at = part.first, behind; at < part.end; at = behind) {
+      behind = least(part.end, at + GqaScratch::panel_keys);
+      const T* values = static_cast<const T*>(run.values) + (at - run.begin) * dim;
+      const char* coming = ahead.take((behind - at) * dim * 2);
+      if (!widened_before<T>(task)) {
+        add_rows(task, values, {at, behind}, scratch.scores + at - base, out, coming);
+        continue;
+      }
+      if constexpr (sizeof(T) == 2) widen_values(values, (behind - at) * dim, scratch.values);
+      add_rows(task, scratch.values, {at, behind}, scratch.scores + at - base, out, coming);
     }
-  }
+  });
+  if (sizeof(T) == 4 || widened_before<T>(task)) return;
+  for (std::int64_t query = 0; query < task.queries(); ++query)
+    for (std::int64_t e = 0; e + 32 <= dim; e += 32) interleave(out + query * dim + e);
 }
 
 void clear(float* values, std::int64_t count) noexcept {
@@ -216,17 +241,19 @@ const float* sink_of(const GqaTask& task, std::int64_t query) noexcept {
 template <class T>
 void attend_block(const GqaTask& task, const GqaScratch& scratch, const Range& range, const GqaSums& sums) noexcept {
   const std::int64_t base = range.first / 16 * 16;
-  score_keys<T>(task, scratch, range, base);
+  Ahead ahead(task, range.first, range.end, sizeof(T));
+  score_keys<T>(task, scratch, range, base, ahead);
   for (std::int64_t query = 0; query < task.queries(); ++query) {
     const Range keys = seen(task, query / task.group, range);
     if (keys.first >= keys.end) continue;
     const Range places = {keys.first - base, keys.end - base};
     float* scores = scratch.scores + query * task.stride;
     sums.largest[query] = scale_scores(task, scores, places, -std::numeric_limits<float>::infinity());
-    sums.sum[query] = weigh_scores(scores, places, sums.largest[query], Rounding::none);
+    sums.sum[query] =
+        weigh_scores(scores, places, sums.largest[query], Rounding::none, task.rows == 1 ? &ahead : nullptr);
   }
   clear(sums.out, task.queries() * task.v_dim);
-  add_values<T>(task, scratch, range, base, sums.out);
+  add_values<T>(task, scratch, range, base, sums.out, ahead);
 }
 
 template <class T>
@@ -255,14 +282,15 @@ template <class T>
 void attend_rounded(const GqaTask& task, const GqaScratch& scratch) noexcept {
   const Range all = all_keys(task);
   const std::int64_t base = all.first / 16 * 16, dim = task.v_dim;
-  score_keys<T>(task, scratch, all, base);
+  Ahead ahead(task, all.first, all.end, sizeof(T));
+  score_keys<T>(task, scratch, all, base, ahead);
   for (std::int64_t query = 0; query < task.queries(); ++query) {
     const float* sink = sink_of(task, query);
     const Range keys = seen(task, query / task.group, all), places = {keys.first - base, keys.end - base};
     float* scores = scratch.scores + query * task.stride;
     const float largest =
         scale_scores(task, scores, places, sink != nullptr ? *sink : -std::numeric_limits<float>::infinity());
-    float sum = weigh_scores(scores, places, largest, task.shift);
+    float sum = weigh_scores(scores, places, largest, task.shift, nullptr);
     if (sink != nullptr) sum += exp(rounded(Lanes::broadcast(*sink - largest), task.shift)).first();
     scratch.total.largest[query] = largest;
     scratch.total.sum[query] = sum;
@@ -271,7 +299,7 @@ void attend_rounded(const GqaTask& task, const GqaScratch& scratch) noexcept {
       round_bf16(Lanes::load(scores + at) / denominator).store(scores + at);
   }
   clear(scratch.total.out, task.queries() * dim);
-  add_values<T>(task, scratch, all, base, scratch.total.out);
+  add_values<T>(task, scratch, all, base, scratch.total.out, ahead);
   for (std::int64_t query = 0; query < task.queries(); ++query)
     for (std::int64_t e = 0; e < dim; e += 16)
       round_bf16(Lanes::load_first(scratch.total.out + query * dim + e, dim - e))

@@ -42,9 +42,11 @@ void for_keys(const GqaTask& task, std::int64_t first, std::int64_t end, Body&& 
 
 template <class T>
 float score(const GqaTask& task, const float* q, const GqaRun& run, std::int64_t key) noexcept {
-  const T* k = static_cast<const T*>(run.keys) + key * task.qk_dim;
+  constexpr std::int64_t size = sizeof(T), step = KeyPanels::rows * 4 / size, of_word = 4 / size;
+  const T* k = static_cast<const T*>(run.keys) + KeyPanels::element(task.qk_dim, size, run.place + key, 0);
   float sum = 0;
-  for (std::int64_t e = 0; e < task.qk_dim; ++e) sum = std::fma(q[e], widened(k[e]), sum);
+  for (std::int64_t e = 0; e < task.qk_dim; ++e)
+    sum = std::fma(q[e], widened(k[e / of_word * step + e % of_word]), sum);
   const float scaled = rounded(rounded(sum, task.rounding) * task.scale, task.rounding);
   return run.bias == nullptr ? scaled : rounded(scaled + rounded(run.bias[key], task.rounding), task.rounding);
 }

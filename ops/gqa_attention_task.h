@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "runtime/key_panels.h"
 #include "runtime/numerics.h"
 
 namespace millrace {
@@ -13,7 +14,8 @@ inline constexpr std::int64_t gqa_block = 512;  // keys of a block of the softma
 
 // Keys with consecutive numbers in consecutive memory.
 struct GqaRun {
-  const void* keys;         // (end - begin, qk_dim)
+  const void* keys;         // panels (KeyPanels)
+  std::int64_t place;       // of the first key in them
   const void* values;       // (end - begin, v_dim)
   std::int64_t begin, end;  // their numbers
   const float* bias;        // (end - begin), added to the scaled scores of every head, or null
@@ -48,6 +50,7 @@ struct GqaTask {
   bool bf16;       // element type of keys and values: bf16, or fp32
   // Null; or the keys are those of one block, whose sums are left here in place of `out`: GqaSums of rows * group.
   float* block_sums;
+  const void* next;     // what will be read after these keys and values, or null
   float* scratch;       // GqaScratch::floats; GqaSums of all keys and the sinks are left at its beginning
   std::int64_t stride;  // scores of a query that fit there
 
@@ -71,7 +74,7 @@ struct GqaScratch {
   static constexpr std::int64_t panel_keys = 32;  // keys and values at hand in fp32
 
   GqaSums total, block;
-  float* keys;    // (panel_keys / 16, qk_dim, 16)
+  float* keys;    // panels in fp32
   float* values;  // (panel_keys, v_dim)
   float* scores;  // (queries, stride)
 

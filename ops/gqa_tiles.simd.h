@@ -1,7 +1,8 @@
-// The inner loops of gqa_attention for one ISA tier, included by its kernel source only: keys laid out for 16 scores
-// side by side, scores of several heads, values weighted for several heads.
+// The inner loops of gqa_attention for one ISA tier, included by its kernel source only: 16 scores side by side of
+// several heads, values weighted for several heads. Elements of keys and values are bf16 or fp32.
 #pragma once
 
+#include "ops/gqa_ahead.simd.h"
 #include "ops/vec.h"
 
 namespace millrace::MILLRACE_ISA {
@@ -44,147 +45,157 @@ template <class Body>
         });
 }
 
-// Words of 32 bits of 16 rows become 16 columns: row r, word c to target[c][r]. AVX2 does it in quarters.
+// A line of 16 words of 32 bits.
 #if defined(__AVX512F__)
-using Words = __m512i;
-constexpr int words = 16;
-inline void transpose(const char* const* rows, std::int64_t at, Words (&out)[16]) noexcept {
-  __m512i a[16], b[16];
-  for (int r = 0; r < 16; ++r) a[r] = _mm512_loadu_si512(rows[r] + at);
-  for (int i = 0; i < 8; ++i) {
-    b[2 * i] = _mm512_unpacklo_epi32(a[2 * i], a[2 * i + 1]);
-    b[2 * i + 1] = _mm512_unpackhi_epi32(a[2 * i], a[2 * i + 1]);
+struct Line {
+  __m512i bits;
+  static Line load(const void* source) noexcept { return {_mm512_loadu_si512(source)}; }
+  // The bf16 values in the low or the high halves of the words, widened.
+  Lanes low() const noexcept { return of(_mm512_slli_epi32(bits, 16)); }
+  Lanes high() const noexcept { return of(_mm512_and_si512(bits, _mm512_set1_epi32(static_cast<int>(0xffff0000u)))); }
+
+ private:
+  static Lanes of(__m512i words) noexcept {
+    Lanes lanes;
+    lanes.part[0] = _mm512_castsi512_ps(words);
+    return lanes;
   }
-  for (int i = 0; i < 4; ++i) {
-    a[4 * i] = _mm512_unpacklo_epi64(b[4 * i], b[4 * i + 2]);
-    a[4 * i + 1] = _mm512_unpackhi_epi64(b[4 * i], b[4 * i + 2]);
-    a[4 * i + 2] = _mm512_unpacklo_epi64(b[4 * i + 1], b[4 * i + 3]);
-    a[4 * i + 3] = _mm512_unpackhi_epi64(b[4 * i + 1], b[4 * i + 3]);
-  }
-  // a[4 i + c] holds, for rows 4 i to 4 i + 3, word c in its first 128 bits, c + 4, c + 8 and c + 12 in the others.
-  for (int c = 0; c < 4; ++c) {
-    const __m512i low = _mm512_shuffle_i32x4(a[c], a[4 + c], 0x88), high = _mm512_shuffle_i32x4(a[c], a[4 + c], 0xdd);
-    const __m512i low2 = _mm512_shuffle_i32x4(a[8 + c], a[12 + c], 0x88),
-                  high2 = _mm512_shuffle_i32x4(a[8 + c], a[12 + c], 0xdd);
-    out[c] = _mm512_shuffle_i32x4(low, low2, 0x88);
-    out[c + 8] = _mm512_shuffle_i32x4(low, low2, 0xdd);
-    out[c + 4] = _mm512_shuffle_i32x4(high, high2, 0x88);
-    out[c + 12] = _mm512_shuffle_i32x4(high, high2, 0xdd);
-  }
-}
-inline void store_words(Words value, float* target) noexcept {
-  _mm512_storeu_si512(target, value);
-}
-inline Words low_halves(Words pairs) noexcept {
-  return _mm512_slli_epi32(pairs, 16);
-}
-inline Words high_halves(Words pairs) noexcept {
-  return _mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000u)));
-}
+};
 #else
-using Words = __m256i;
-constexpr int words = 8;
-inline void transpose(const char* const* rows, std::int64_t at, Words (&out)[8]) noexcept {
-  __m256i a[8], b[8];
-  for (int r = 0; r < 8; ++r) a[r] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(rows[r] + at));
-  for (int i = 0; i < 4; ++i) {
-    b[2 * i] = _mm256_unpacklo_epi32(a[2 * i], a[2 * i + 1]);
-    b[2 * i + 1] = _mm256_unpackhi_epi32(a[2 * i], a[2 * i + 1]);
+struct Line {
+  __m256i bits[2];
+  static Line load(const void* source) noexcept {
+    const auto* halves = static_cast<const __m256i*>(source);
+    return {{_mm256_loadu_si256(halves), _mm256_loadu_si256(halves + 1)}};
   }
-  for (int i = 0; i < 2; ++i) {
-    a[4 * i] = _mm256_unpacklo_epi64(b[4 * i], b[4 * i + 2]);
-    a[4 * i + 1] = _mm256_unpackhi_epi64(b[4 * i], b[4 * i + 2]);
-    a[4 * i + 2] = _mm256_unpacklo_epi64(b[4 * i + 1], b[4 * i + 3]);
-    a[4 * i + 3] = _mm256_unpackhi_epi64(b[4 * i + 1], b[4 * i + 3]);
+  Lanes low() const noexcept { return of(_mm256_slli_epi32(bits[0], 16), _mm256_slli_epi32(bits[1], 16)); }
+  Lanes high() const noexcept {
+    const __m256i mask = _mm256_set1_epi32(static_cast<int>(0xffff0000u));
+    return of(_mm256_and_si256(bits[0], mask), _mm256_and_si256(bits[1], mask));
   }
-  for (int c = 0; c < 4; ++c) {
-    out[c] = _mm256_permute2x128_si256(a[c], a[4 + c], 0x20);
-    out[c + 4] = _mm256_permute2x128_si256(a[c], a[4 + c], 0x31);
+
+ private:
+  static Lanes of(__m256i first, __m256i second) noexcept {
+    Lanes lanes;
+    lanes.part[0] = _mm256_castsi256_ps(first);
+    lanes.part[1] = _mm256_castsi256_ps(second);
+    return lanes;
   }
-}
-inline void store_words(Words value, float* target) noexcept {
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(target), value);
-}
-inline Words low_halves(Words pairs) noexcept {
-  return _mm256_slli_epi32(pairs, 16);
-}
-inline Words high_halves(Words pairs) noexcept {
-  return _mm256_and_si256(pairs, _mm256_set1_epi32(static_cast<int>(0xffff0000u)));
-}
+};
 #endif
 
-inline float widened(float value) noexcept {
-  return value;
-}
-inline float widened(std::uint16_t value) noexcept {
-  const std::uint32_t bits = std::uint32_t{value} << 16;
-  float wide_value;
-  std::memcpy(&wide_value, &bits, sizeof bits);
-  return wide_value;
+// Element e of 16 keys, or e + 1 (`Second`), e being even, from the line of its word.
+template <bool Second, class T>
+[[gnu::always_inline]] inline Lanes keys_at(const T* line) noexcept {
+  if constexpr (sizeof(T) == 4)
+    return Lanes::load(line + (Second ? 16 : 0));
+  else
+    return Second ? Line::load(line).high() : Line::load(line).low();
 }
 
-// 16 keys of `dim` elements become (dim, 16) in fp32.
+// A panel of keys in fp32.
+inline void widen_panel(const std::uint16_t* panel, std::int64_t dim, float* target) noexcept {
+  for (std::int64_t e = 0; e < dim; e += 2) {
+    keys_at<false>(panel + e * 16).store(target + e * 16);
+    if (e + 1 < dim) keys_at<true>(panel + e * 16).store(target + e * 16 + 16);
+  }
+}
+
+// Asks for a line of what is to come, and for one of what is at hand, `here`, that goes on into the first cache.
 template <class T>
-void pack_keys(const char* const (&keys)[16], std::int64_t dim, float* panel) noexcept {
-  constexpr int pairs = sizeof(T) == 2 ? 2 : 1;
-  constexpr std::int64_t step = words * pairs;
-  std::int64_t e = 0;
-  for (; e + step <= dim; e += step)
-    for (int rows = 0; rows < 16; rows += words) {
-      Words columns[words];
-      transpose(keys + rows, e * static_cast<std::int64_t>(sizeof(T)), columns);
-      for (int c = 0; c < words; ++c) {
-        float* target = panel + (e + c * pairs) * 16 + rows;
-        store_words(pairs == 2 ? low_halves(columns[c]) : columns[c], target);
-        if (pairs == 2) store_words(high_halves(columns[c]), target + 16);
-      }
-    }
-  for (; e < dim; ++e)
-    for (int r = 0; r < 16; ++r) panel[e * 16 + r] = widened(reinterpret_cast<const T*>(keys[r])[e]);
-}
-
-// What the tiles to come will read, asked for little by little while the present one multiplies: a burst of requests
-// would wait for memory. Null where nothing is to come.
-[[gnu::always_inline]] inline const char* prefetched(const char* ahead, std::int64_t bytes) noexcept {
+[[gnu::always_inline]] inline const char* look_ahead(const char* ahead, const T* here) noexcept {
   if (ahead == nullptr) return ahead;
   _mm_prefetch(ahead, _MM_HINT_T1);
-  return ahead + bytes;
+  if constexpr (sizeof(T) == 2) _mm_prefetch(reinterpret_cast<const char*>(here) + Ahead::near, _MM_HINT_T0);
+  return ahead + 64;
 }
 
-// Products of `Heads` queries with the keys of `Panels` panels. q: (Heads, dim), scores: (Heads, stride). As many bytes
-// as the keys have in bf16 are prefetched from `ahead`.
-template <int Heads, int Panels>
-void score_tile(const float* q, std::int64_t dim, const float* panels, float* scores, std::int64_t stride,
+// Products of `Heads` queries with the keys of `Panels` panels, `panel` elements apart. q: (Heads, dim), scores:
+// (Heads, stride).
+template <int Heads, int Panels, class T>
+void score_tile(const float* q, std::int64_t dim, const T* keys, std::int64_t panel, float* scores, std::int64_t stride,
                 const char* ahead) noexcept {
   Lanes sum[Heads][Panels];
   for (auto& of_head : sum)
     for (Lanes& lanes : of_head) lanes = Lanes::zero();
-  for (std::int64_t e = 0; e < dim; ++e) {
-    Lanes key[Panels];
-    for (int p = 0; p < Panels; ++p) key[p] = Lanes::load(panels + (p * dim + e) * 16);
-    ahead = prefetched(ahead, 32 * Panels);
+  for (std::int64_t e = 0; e + 1 < dim; e += 2) {
+    Lanes key[Panels], next[Panels];
+    for (int p = 0; p < Panels; ++p) {
+      const T* line = keys + p * panel + e * 16;
+      ahead = look_ahead(ahead, line);
+      key[p] = keys_at<false>(line);
+      next[p] = keys_at<true>(line);
+    }
 #pragma GCC unroll 8
     for (int h = 0; h < Heads; ++h) {
-      const Lanes query = Lanes::broadcast(q[h * dim + e]);
-      for (int p = 0; p < Panels; ++p) sum[h][p] = fma(query, key[p], sum[h][p]);
+      const Lanes query = Lanes::broadcast(q[h * dim + e]), query_next = Lanes::broadcast(q[h * dim + e + 1]);
+      for (int p = 0; p < Panels; ++p) sum[h][p] = fma(query_next, next[p], fma(query, key[p], sum[h][p]));
     }
   }
   for (int h = 0; h < Heads; ++h)
-    for (int p = 0; p < Panels; ++p) sum[h][p].store(scores + h * stride + 16 * p);
+    for (int p = 0; p < Panels; ++p) {
+      if (dim % 2 != 0)
+        sum[h][p] =
+            fma(Lanes::broadcast(q[h * dim + dim - 1]), keys_at<false>(keys + p * panel + (dim - 1) * 16), sum[h][p]);
+      sum[h][p].store(scores + h * stride + 16 * p);
+    }
 }
 
-// Adds weighted values to 16 * Vectors dimensions of `Heads` sums. weights: (Heads, stride), values: (keys, dim),
-// out: (Heads, dim). As many bytes as the values have in bf16 are prefetched from `ahead`.
-template <int Heads, int Vectors>
-void weigh_tile(const float* weights, std::int64_t stride, const float* values, std::int64_t keys, std::int64_t dim,
-                float* out, const char* ahead) noexcept {
+// The same for one panel, of whose scores those of lanes [first, end) are written.
+template <int Heads, class T>
+void score_part(const float* q, std::int64_t dim, const T* keys, std::int64_t first, std::int64_t end, float* scores,
+                std::int64_t stride, const char* ahead) noexcept {
+  alignas(64) float all[Heads * 16];
+  score_tile<Heads, 1>(q, dim, keys, 0, all, 16, ahead);
+  for (int h = 0; h < Heads; ++h)
+    for (std::int64_t lane = first; lane < end; ++lane) scores[h * stride + lane] = all[h * 16 + lane];
+}
+
+// Vectors `first` on of the two in 32 dimensions: of bf16 values those of the even ones and of the odd ones, which
+// saves sorting them; sums follow, until interleave() puts them in order.
+template <int Vectors>
+[[gnu::always_inline]] inline void load_values(const float* values, int first, Lanes (&value)[Vectors]) noexcept {
+  for (int v = 0; v < Vectors; ++v) value[v] = Lanes::load(values + 16 * (first + v));
+}
+template <int Vectors>
+[[gnu::always_inline]] inline void load_values(const std::uint16_t* values, int first,
+                                               Lanes (&value)[Vectors]) noexcept {
+  const Line line = Line::load(values);
+  for (int v = 0; v < Vectors; ++v) value[v] = first + v == 0 ? line.low() : line.high();
+}
+inline void interleave(float* sums) noexcept {
+  const Lanes even = Lanes::load(sums), odd = Lanes::load(sums + 16);
+  Lanes low, high;
+#if defined(__AVX512F__)
+  const __m512i first = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  const __m512i second = _mm512_add_epi32(first, _mm512_set1_epi32(8));
+  low.part[0] = _mm512_permutex2var_ps(even.part[0], first, odd.part[0]);
+  high.part[0] = _mm512_permutex2var_ps(even.part[0], second, odd.part[0]);
+#else
+  for (int p = 0; p < 2; ++p) {
+    const __m256 a = _mm256_unpacklo_ps(even.part[p], odd.part[p]), b = _mm256_unpackhi_ps(even.part[p], odd.part[p]);
+    Lanes& half = p == 0 ? low : high;
+    half.part[0] = _mm256_permute2f128_ps(a, b, 0x20);
+    half.part[1] = _mm256_permute2f128_ps(a, b, 0x31);
+  }
+#endif
+  low.store(sums);
+  high.store(sums + 16);
+}
+
+// Adds weighted values, `Vectors` vectors from `first` on, to sums of `Heads` heads. weights: (Heads, stride), values:
+// (keys, dim), out: (Heads, dim).
+template <int Heads, int Vectors, class T>
+void weigh_tile(const float* weights, std::int64_t stride, const T* values, int first, std::int64_t keys,
+                std::int64_t dim, float* out, const char* ahead) noexcept {
+  out += 16 * first;
   Lanes sum[Heads][Vectors];
   for (int h = 0; h < Heads; ++h)
     for (int v = 0; v < Vectors; ++v) sum[h][v] = Lanes::load(out + h * dim + 16 * v);
   for (std::int64_t key = 0; key < keys; ++key, values += dim) {
+    ahead = look_ahead(ahead, values);
     Lanes value[Vectors];
-    for (int v = 0; v < Vectors; ++v) value[v] = Lanes::load(values + 16 * v);
-    ahead = prefetched(ahead, 32 * Vectors);
+    load_values(values, first, value);
 #pragma GCC unroll 8
     for (int h = 0; h < Heads; ++h) {
       const Lanes weight = Lanes::broadcast(weights[h * stride + key]);
@@ -195,25 +206,34 @@ void weigh_tile(const float* weights, std::int64_t stride, const float* values, 
     for (int v = 0; v < Vectors; ++v) sum[h][v].store(out + h * dim + 16 * v);
 }
 
-// The last `count` < 16 dimensions of one sum.
-inline void weigh_rest(const float* weights, const float* values, std::int64_t keys, std::int64_t dim,
-                       std::int64_t count, float* out) noexcept {
+inline Lanes load_first(const float* source, std::int64_t count) noexcept {
+  return Lanes::load_first(source, count);
+}
+inline Lanes load_first(const std::uint16_t* source, std::int64_t count) noexcept {
+  return Lanes::load_bf16_first(source, count);
+}
+
+// `count` <= 16 dimensions of one sum.
+template <class T>
+void weigh_rest(const float* weights, const T* values, std::int64_t keys, std::int64_t dim, std::int64_t count,
+                float* out) noexcept {
   Lanes sum = Lanes::load_first(out, count);
   for (std::int64_t key = 0; key < keys; ++key)
-    sum = fma(Lanes::broadcast(weights[key]), Lanes::load_first(values + key * dim, count), sum);
+    sum = fma(Lanes::broadcast(weights[key]), load_first(values + key * dim, count), sum);
   sum.store_first(out, count);
 }
 
-template <int Heads>
-void weigh_heads(const float* weights, std::int64_t stride, const float* values, std::int64_t keys, std::int64_t dim,
+template <int Heads, class T>
+void weigh_heads(const float* weights, std::int64_t stride, const T* values, std::int64_t keys, std::int64_t dim,
                  float* out, const char* ahead) noexcept {
   std::int64_t e = 0;
-  const auto ahead_of_tile = [&] { return ahead == nullptr ? ahead : ahead + 2 * e * keys; };
-  for (; e + 16 * wide <= dim; e += 16 * wide)
-    weigh_tile<Heads, wide>(weights, stride, values + e, keys, dim, out + e, ahead_of_tile());
-  for (; e + 16 <= dim; e += 16) weigh_tile<Heads, 1>(weights, stride, values + e, keys, dim, out + e, ahead_of_tile());
-  if (e < dim)
-    for (int h = 0; h < Heads; ++h) weigh_rest(weights + h * stride, values + e, keys, dim, dim - e, out + h * dim + e);
+  for (; e + 32 <= dim; e += 32)
+    for (int first = 0; first < 2; first += wide)
+      weigh_tile<Heads, wide>(weights, stride, values + e, first, keys, dim, out + e,
+                              first == 0 && ahead != nullptr ? ahead + 2 * e * keys : nullptr);
+  for (; e < dim; e += 16)
+    for (int h = 0; h < Heads; ++h)
+      weigh_rest(weights + h * stride, values + e, keys, dim, dim - e < 16 ? dim - e : 16, out + h * dim + e);
 }
 
 }  // namespace

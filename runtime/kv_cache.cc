@@ -7,6 +7,7 @@
 
 #include "runtime/bfloat16.h"
 #include "runtime/error.h"
+#include "runtime/key_panels.h"
 
 namespace millrace {
 namespace {
@@ -20,8 +21,21 @@ void store(const float* source, std::int64_t count, Dtype dtype, std::byte* targ
   for (std::int64_t i = 0; i < count; ++i) out[i] = bf16_from_f32(source[i]);
 }
 
-std::size_t block_bytes(const LayerKvShape& shape, Dtype dtype, std::int64_t rows) {
-  return static_cast<std::size_t>(rows * shape.row_elements() * size_of(dtype));
+// Words of a row to their lines of a panel.
+void store_key(const float* source, std::int64_t dim, Dtype dtype, std::byte* panel) {
+  if (dtype == Dtype::f32) {
+    for (std::int64_t e = 0; e < dim; ++e) std::memcpy(panel + e * KeyPanels::line, source + e, sizeof(float));
+    return;
+  }
+  for (std::int64_t e = 0; e < dim; e += 2, panel += KeyPanels::line) {
+    const Bfloat16 word[2] = {bf16_from_f32(source[e]), bf16_from_f32(e + 1 < dim ? source[e + 1] : 0.0f)};
+    std::memcpy(panel, word, sizeof word);
+  }
+}
+
+// Bytes of the keys of one head of a block.
+std::int64_t key_bytes(const LayerKvShape& shape, Dtype dtype, std::int64_t block_rows) {
+  return KeyPanels::bytes(block_rows, shape.qk_dim, size_of(dtype));
 }
 
 std::size_t aligned(std::size_t bytes) {
@@ -35,28 +49,35 @@ std::int64_t rows_of_ring(const LayerKvShape& shape, std::int64_t rows) {
 
 }  // namespace
 
+std::size_t kv_block_bytes(const LayerKvShape& shape, Dtype dtype, std::int64_t rows) noexcept {
+  return static_cast<std::size_t>(shape.kv_heads *
+                                  (key_bytes(shape, dtype, rows) + rows * shape.v_dim * size_of(dtype)));
+}
+
 void store_kv_rows(const LayerKvShape& shape, Dtype dtype, std::int64_t block_rows, std::int64_t at, std::int64_t rows,
                    const float* keys, const float* values, std::byte* block) noexcept {
-  const std::int64_t size = size_of(dtype);
-  std::byte* value_block = block + shape.kv_heads * block_rows * shape.qk_dim * size;
-  for (std::int64_t row = 0; row < rows; ++row)
-    for (std::int64_t head = 0; head < shape.kv_heads; ++head) {
-      const std::int64_t source = row * shape.kv_heads + head, target = head * block_rows + at + row;
-      store(keys + source * shape.qk_dim, shape.qk_dim, dtype, block + target * shape.qk_dim * size);
-      store(values + source * shape.v_dim, shape.v_dim, dtype, value_block + target * shape.v_dim * size);
+  const std::int64_t size = size_of(dtype), head_bytes = key_bytes(shape, dtype, block_rows);
+  std::byte* value_block = block + shape.kv_heads * head_bytes;
+  for (std::int64_t head = 0; head < shape.kv_heads; ++head)
+    for (std::int64_t row = 0; row < rows; ++row) {
+      const std::int64_t source = row * shape.kv_heads + head;
+      store_key(keys + source * shape.qk_dim, shape.qk_dim, dtype,
+                block + head * head_bytes + KeyPanels::element(shape.qk_dim, size, at + row, 0) * size);
+      store(values + source * shape.v_dim, shape.v_dim, dtype,
+            value_block + (head * block_rows + at + row) * shape.v_dim * size);
     }
 }
 
 KvRun run_of_block(const LayerKvShape& shape, Dtype dtype, std::int64_t block_rows, const std::byte* block,
                    std::int64_t first, std::int64_t begin, std::int64_t end) noexcept {
-  const std::int64_t size = size_of(dtype);
-  const std::byte* value_block = block + shape.kv_heads * block_rows * shape.qk_dim * size;
+  const std::int64_t size = size_of(dtype), head_bytes = key_bytes(shape, dtype, block_rows);
   return {.begin = begin,
           .end = end,
-          .keys = block + (begin - first) * shape.qk_dim * size,
-          .values = value_block + (begin - first) * shape.v_dim * size,
-          .key_head_stride = block_rows * shape.qk_dim,
-          .value_head_stride = block_rows * shape.v_dim};
+          .keys = block,
+          .place = begin - first,
+          .values = block + shape.kv_heads * head_bytes + (begin - first) * shape.v_dim * size,
+          .key_head_stride = head_bytes,
+          .value_head_stride = block_rows * shape.v_dim * size};
 }
 
 // Blocks cut out of one buffer.
@@ -104,7 +125,7 @@ KvCache KvCache::fork() const {
 }
 
 std::size_t KvCache::block_bytes(const Layer& layer) const noexcept {
-  return millrace::block_bytes(layer.shape, dtype_, layer.block_rows);
+  return kv_block_bytes(layer.shape, dtype_, layer.block_rows);
 }
 
 // Of all rings, side by side.
@@ -129,7 +150,7 @@ std::size_t KvCache::bytes_for(std::span<const LayerKvShape> layers, Dtype dtype
   std::size_t sum = 0;
   for (const LayerKvShape& shape : layers) {
     const std::int64_t pages = (rows + page_rows - 1) / page_rows;
-    sum += millrace::block_bytes(shape, dtype, shape.window > 0 ? rows_of_ring(shape, rows) : pages * page_rows);
+    sum += kv_block_bytes(shape, dtype, shape.window > 0 ? rows_of_ring(shape, rows) : pages * page_rows);
   }
   return sum;
 }
@@ -179,19 +200,38 @@ std::int64_t KvCache::first_held(int index) const noexcept {
   return layer.shape.window > 0 ? std::clamp<std::int64_t>(layer.ring_end - layer.block_rows, 0, length_) : 0;
 }
 
-std::span<const std::byte> KvCache::stored(int index, Part part, std::int64_t head, std::int64_t row,
-                                           std::int64_t end) const noexcept {
-  const KvRun run = run_at(index, row, end);
-  const std::int64_t size = size_of(dtype_), rows = run.end - run.begin;
-  if (part == Part::keys)
-    return {run.keys + head * run.key_head_stride * size, static_cast<std::size_t>(rows * shape(index).qk_dim * size)};
-  return {run.values + head * run.value_head_stride * size, static_cast<std::size_t>(rows * shape(index).v_dim * size)};
+// body(memory, at, bytes) for the parts of a copy of rows [row, end), `at` being their place in the copy.
+template <class Body>
+void KvCache::for_parts(int index, Part part, std::int64_t head, std::int64_t row, std::int64_t end,
+                        Body&& body) const noexcept {
+  const std::int64_t size = size_of(dtype_), qk_dim = shape(index).qk_dim, value_bytes = shape(index).v_dim * size;
+  for (std::int64_t begin = row; begin < end;) {
+    const KvRun run = run_at(index, begin, end);
+    const std::int64_t before = begin - row, rows = run.end - run.begin;
+    const std::byte* panels = run.keys + head * run.key_head_stride;
+    if (part == Part::values)
+      body(run.values + head * run.value_head_stride, before * value_bytes, rows * value_bytes);
+    else
+      for (std::int64_t r = 0; r < rows; ++r)
+        for (std::int64_t e = 0; e < qk_dim; ++e)
+          body(panels + KeyPanels::element(qk_dim, size, run.place + r, e) * size, ((before + r) * qk_dim + e) * size,
+               size);
+    begin = run.end;
+  }
 }
 
-std::span<std::byte> KvCache::stored(int index, Part part, std::int64_t head, std::int64_t row,
-                                     std::int64_t end) noexcept {
-  const std::span<const std::byte> memory = std::as_const(*this).stored(index, part, head, row, end);
-  return {const_cast<std::byte*>(memory.data()), memory.size()};
+void KvCache::copy_rows(int index, Part part, std::int64_t head, std::int64_t row, std::int64_t end,
+                        std::byte* target) const noexcept {
+  for_parts(index, part, head, row, end, [target](const std::byte* memory, std::int64_t at, std::int64_t bytes) {
+    std::memcpy(target + at, memory, static_cast<std::size_t>(bytes));
+  });
+}
+
+void KvCache::take_rows(int index, Part part, std::int64_t head, std::int64_t row, std::int64_t end,
+                        const std::byte* source) noexcept {
+  for_parts(index, part, head, row, end, [source](const std::byte* memory, std::int64_t at, std::int64_t bytes) {
+    std::memcpy(const_cast<std::byte*>(memory), source + at, static_cast<std::size_t>(bytes));
+  });
 }
 
 void KvCache::begin_with(int index, std::int64_t first_row) noexcept {

@@ -1,7 +1,8 @@
 // KvCache: keys and values of one sequence, layer by layer. Full layers grow in pages; sliding-window layers are rings
-// of the window's size and some slack. Keys are stored after the rotary embedding, values after the value scale. The
-// pages of all layers that are taken at a time are pieces of one buffer, so that they lie on huge pages together.
-// Owned by one session; used by one thread at a time. Forks share pages: a cache and its forks belong to one thread.
+// of the window's size and some slack. Keys are stored after the rotary embedding and lie in panels (key_panels.h),
+// values are stored after the value scale. The pages of all layers that are taken at a time are pieces of one buffer,
+// so that they lie on huge pages together. Owned by one session; used by one thread at a time. Forks share pages: a
+// cache and its forks belong to one thread.
 #pragma once
 
 #include <cstdint>
@@ -26,9 +27,10 @@ struct LayerKvShape {
 // Consecutive rows of a sequence in consecutive memory. Element type: the cache's dtype.
 struct KvRun {
   std::int64_t begin = 0, end = 0;    // rows of the sequence
-  const std::byte* keys = nullptr;    // row `begin` of kv head 0; rows are qk_dim elements apart
-  const std::byte* values = nullptr;  // the same, v_dim elements apart
-  std::int64_t key_head_stride = 0;   // elements from one kv head to the next
+  const std::byte* keys = nullptr;    // panels of kv head 0
+  std::int64_t place = 0;             // of row `begin` in them
+  const std::byte* values = nullptr;  // row `begin` of kv head 0; rows are v_dim elements apart
+  std::int64_t key_head_stride = 0;   // bytes from one kv head to the next
   std::int64_t value_head_stride = 0;
 };
 
@@ -71,15 +73,15 @@ class KvCache {
   std::int64_t first_held(int layer) const noexcept;
   // Most rows that a window layer holds.
   std::int64_t ring_rows(int layer) const noexcept { return layers_[static_cast<std::size_t>(layer)].block_rows; }
-  // The stored keys, or the values, of one head from row `row` on, as far as they lie together and before `end`, in the
-  // cache's dtype. All rows must be held, but for those being restored.
+  // Copies the stored keys, or values, of one head for rows [row, end) that a layer holds to or from (rows, width) in
+  // the cache's dtype. The cache that takes over what another one held is empty and has memory for `end` rows; what its
+  // layer holds begins with `first_row` then: the last rows, of a window layer at most ring_rows(). advance() follows
+  // once every layer has its rows.
   enum class Part { keys, values };
-  std::span<const std::byte> stored(int layer, Part part, std::int64_t head, std::int64_t row,
-                                    std::int64_t end) const noexcept;
-  // The same to be written to, for an empty cache with memory for `end` rows that takes over what another one held.
-  // What a layer holds begins with `first_row` then: the last rows, of a window layer at most ring_rows(). advance()
-  // follows once every layer has its rows.
-  std::span<std::byte> stored(int layer, Part part, std::int64_t head, std::int64_t row, std::int64_t end) noexcept;
+  void copy_rows(int layer, Part part, std::int64_t head, std::int64_t row, std::int64_t end,
+                 std::byte* target) const noexcept;
+  void take_rows(int layer, Part part, std::int64_t head, std::int64_t row, std::int64_t end,
+                 const std::byte* source) noexcept;
   void begin_with(int layer, std::int64_t first_row) noexcept;
 
   void advance(std::int64_t rows) noexcept { length_ += rows; }  // a pass over `rows` rows is complete
@@ -96,7 +98,7 @@ class KvCache {
   static std::size_t bytes_for(std::span<const LayerKvShape> layers, Dtype dtype, std::int64_t rows);
 
  private:
-  // A block holds `rows` rows: keys (kv_heads, rows, qk_dim), then values (kv_heads, rows, v_dim).
+  // See kv_block_bytes().
   struct Block {
     std::shared_ptr<Buffer> memory;  // shared with the blocks that were taken with it
     std::byte* data = nullptr;
@@ -113,6 +115,9 @@ class KvCache {
 
   std::size_t block_bytes(const Layer& layer) const noexcept;
   std::size_t ring_bytes() const noexcept;
+  template <class Body>
+  void for_parts(int layer, Part part, std::int64_t head, std::int64_t row, std::int64_t end,
+                 Body&& body) const noexcept;
 
   std::vector<Layer> layers_;
   Dtype dtype_;
@@ -120,8 +125,11 @@ class KvCache {
   std::int64_t length_ = 0;
 };
 
-// Converts and lays out rows as a cache block does, for a block of `block_rows` rows starting at row `at`.
-// Used by KvCache::write and by attention for the rows of the pass itself.
+// Bytes of a block of `rows` rows: the panels of keys of each kv head, then values (kv_heads, rows, v_dim).
+std::size_t kv_block_bytes(const LayerKvShape& shape, Dtype dtype, std::int64_t rows) noexcept;
+
+// Converts and lays out rows as a cache block does, for a block of `block_rows` rows starting at row `at`. Several
+// threads may store different rows of a block. Used by KvCache::write and by attention for the rows of the pass itself.
 void store_kv_rows(const LayerKvShape& shape, Dtype dtype, std::int64_t block_rows, std::int64_t at, std::int64_t rows,
                    const float* keys, const float* values, std::byte* block) noexcept;
 

@@ -59,11 +59,13 @@ void expect_same_rows(const KvCache& got, const KvCache& want) {
     const auto copy = [&](const KvCache& cache) {
       std::vector<std::byte> all;
       for (const KvCache::Part part : {KvCache::Part::keys, KvCache::Part::values})
-        for (std::int64_t head = 0; head < shape.kv_heads; ++head)
-          for (std::int64_t row = first; row < want.length(); ++row) {
-            const auto stored = cache.stored(layer, part, head, row, row + 1);
-            all.insert(all.end(), stored.begin(), stored.end());
-          }
+        for (std::int64_t head = 0; head < shape.kv_heads; ++head) {
+          const std::int64_t width = part == KvCache::Part::keys ? shape.qk_dim : shape.v_dim;
+          std::vector<std::byte> rows(
+              static_cast<std::size_t>((want.length() - first) * width * size_of(cache.dtype())));
+          cache.copy_rows(layer, part, head, first, want.length(), rows.data());
+          all.insert(all.end(), rows.begin(), rows.end());
+        }
       return all;
     };
     EXPECT_EQ(copy(got), copy(want)) << "layer " << layer;

@@ -4,6 +4,7 @@
 
 #include "runtime/bfloat16.h"
 #include "runtime/error.h"
+#include "runtime/key_panels.h"
 #include "tests/support/random.h"
 
 namespace millrace {
@@ -35,11 +36,12 @@ void expect_run(const KvRun& run, const Reference& reference, Dtype dtype) {
   for (std::int64_t row = run.begin; row < run.end; ++row)
     for (std::int64_t head = 0; head < shape.kv_heads; ++head) {
       for (std::int64_t e = 0; e < shape.qk_dim; ++e)
-        ASSERT_EQ(element(dtype, run.keys, head * run.key_head_stride + (row - run.begin) * shape.qk_dim + e),
+        ASSERT_EQ(element(dtype, run.keys + head * run.key_head_stride,
+                          KeyPanels::element(shape.qk_dim, size_of(dtype), run.place + row - run.begin, e)),
                   round(reference.key(row, head, e)))
             << row << " " << head << " " << e;
       for (std::int64_t e = 0; e < shape.v_dim; ++e)
-        ASSERT_EQ(element(dtype, run.values, head * run.value_head_stride + (row - run.begin) * shape.v_dim + e),
+        ASSERT_EQ(element(dtype, run.values + head * run.value_head_stride, (row - run.begin) * shape.v_dim + e),
                   round(reference.value(row, head, e)))
             << row << " " << head << " " << e;
     }
@@ -206,16 +208,56 @@ TEST(KvRows, StagedBlockReadsLikeTheCache) {
   test::Random random(2);
   const LayerKvShape shape{2, 3, 5, 4};
   const Reference reference{shape, random.normals(10 * 6), random.normals(10 * 10)};
-  Buffer block(10 * 16 * 2, "block");
+  Buffer block(kv_block_bytes(shape, Dtype::bf16, 10), "block");
   store_kv_rows(shape, Dtype::bf16, 10, 0, 4, reference.keys.data(), reference.values.data(), block.data());
   store_kv_rows(shape, Dtype::bf16, 10, 4, 6, reference.keys.data() + 4 * 6, reference.values.data() + 4 * 10,
                 block.data());
   expect_run(run_of_block(shape, Dtype::bf16, 10, block.data(), 0, 2, 9), reference, Dtype::bf16);
   // The block's first row may be any row of the sequence.
   const KvRun later = run_of_block(shape, Dtype::bf16, 10, block.data(), 70, 72, 79);
-  EXPECT_EQ(later.keys, run_of_block(shape, Dtype::bf16, 10, block.data(), 0, 2, 9).keys);
+  EXPECT_EQ(later.values, run_of_block(shape, Dtype::bf16, 10, block.data(), 0, 2, 9).values);
+  EXPECT_EQ(later.place, 2);
   EXPECT_EQ(later.begin, 72);
   EXPECT_EQ(later.end, 79);
+}
+
+TEST(KeyPanels, SixteenRowsSideBySide) {
+  // Rows of 3 elements: two words in bf16, three in fp32.
+  EXPECT_EQ(KeyPanels::panel_bytes(3, 2), 128);
+  EXPECT_EQ(KeyPanels::panel_bytes(3, 4), 192);
+  EXPECT_EQ(KeyPanels::bytes(17, 3, 2), 256);
+  EXPECT_EQ(KeyPanels::element(3, 2, 5, 1), 11);
+  EXPECT_EQ(KeyPanels::element(3, 2, 5, 2), 32 + 10);
+  EXPECT_EQ(KeyPanels::element(3, 2, 21, 2), 64 + 32 + 10);
+  EXPECT_EQ(KeyPanels::element(3, 4, 21, 2), 48 + 32 + 5);
+}
+
+TEST(KvCache, CopiesOfRowsAreRowAfterRow) {
+  for (Dtype dtype : {Dtype::bf16, Dtype::f32}) {
+    test::Random random(4);
+    const std::vector<LayerKvShape> one = {{2, 5, 3, 0}, {2, 5, 3, 300}};
+    KvCache cache(one, dtype, 700), again(one, dtype, 700);
+    Reference reference{one[0], random.normals(600 * 10), random.normals(600 * 6)};
+    for (KvCache* of : {&cache, &again}) of->reserve(600);
+    for (int layer : {0, 1}) {
+      cache.write(layer, 0, 600, reference.keys.data(), reference.values.data());
+      again.begin_with(layer, 290);
+      for (const KvCache::Part part : {KvCache::Part::keys, KvCache::Part::values})
+        for (std::int64_t head : {0, 1}) {
+          const std::int64_t width = part == KvCache::Part::keys ? 5 : 3, first = layer == 0 ? 0 : 290;
+          std::vector<std::byte> rows(static_cast<std::size_t>((600 - first) * width * size_of(dtype)));
+          cache.copy_rows(layer, part, head, first, 600, rows.data());
+          const float want =
+              part == KvCache::Part::keys ? reference.key(first + 7, head, 4) : reference.value(first + 7, head, 2);
+          EXPECT_EQ(element(dtype, rows.data(), 8 * width - 1), dtype == Dtype::f32 ? want : round_to_bf16(want));
+          again.take_rows(layer, part, head, first, 600, rows.data());
+        }
+    }
+    cache.advance(600);
+    again.advance(600);
+    expect_rows(again, 0, reference, 0, 600);
+    expect_rows(again, 1, reference, 300, 600);
+  }
 }
 
 }  // namespace
