@@ -75,7 +75,7 @@ void ExpertImages::add(const StoredExpert& expert) {
       if (range.count > 0) ranges.push_back({range.tensor.file, begin, begin + range.count, range.tensor.entry});
     }
     const LinearRoom of_part = room_of(*part, options_);
-    room += round_up(of_part.weights, Buffer::alignment) + round_up(of_part.scales, Buffer::alignment);
+    room += Buffer::aligned(of_part.weights) + Buffer::aligned(of_part.scales);
   }
   std::sort(ranges.begin(), ranges.end(), [](const Range& a, const Range& b) {
     return a.file != b.file ? std::less<>()(a.file, b.file) : a.begin < b.begin;
@@ -109,7 +109,7 @@ ExpertWeights ExpertImages::arrange(int layer, int expert, std::byte* slot) cons
   std::byte* room = slot + image_bytes(pieces(layer, expert));
   const auto take = [&](std::uint64_t bytes) {
     std::byte* taken = room;
-    room += round_up(bytes, Buffer::alignment);
+    room += Buffer::aligned(bytes);
     return std::span(taken, static_cast<std::size_t>(bytes));
   };
   const auto arranged = [&](const StoredLinear& part) {

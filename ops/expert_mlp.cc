@@ -59,7 +59,7 @@ class Carver {
   T* take(std::int64_t count) {
     std::byte* piece = memory_ == nullptr ? nullptr : memory_ + used_;
     const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(T);
-    used_ += (bytes + Buffer::alignment - 1) / Buffer::alignment * Buffer::alignment;
+    used_ += Buffer::aligned(bytes);
     return reinterpret_cast<T*>(piece);
   }
   std::size_t used() const { return used_; }
@@ -109,6 +109,7 @@ struct ExpertMlp::Wave {
   std::int64_t count = 0;
   std::int64_t base = 0;   // the pair at the start of the room for pairs
   std::int64_t pairs = 0;  // of all of them
+
   bool is_full() const { return count == max_leases; }
 };
 

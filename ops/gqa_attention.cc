@@ -14,10 +14,6 @@ constexpr std::int64_t rounded_scores = 1 << 20;  // of a tile with Rounding::bf
 // Blocks of so few rows are shared out one by one, from so many blocks on: fewer tasks would leave threads idle.
 constexpr std::int64_t most_split_rows = 8, least_split_blocks = 4;
 
-std::size_t aligned(std::size_t bytes) noexcept {
-  return (bytes + Buffer::alignment - 1) / Buffer::alignment * Buffer::alignment;
-}
-
 std::int64_t tiles_of(const Batch::Run& run, std::int64_t tile_rows) noexcept {
   return (run.end - run.begin + tile_rows - 1) / tile_rows;
 }
@@ -44,9 +40,10 @@ GqaAttention::Worker GqaAttention::worker_layout(std::int64_t tile_rows, std::in
   // Whole vectors, beginning at a multiple of 16; not a power of two, which would crowd a few sets of the cache.
   const std::int64_t stride = (options_.rounding == Rounding::none ? gqa_block : visible / 16 * 16) + 48;
   const std::int64_t floats = GqaScratch::floats(tile_rows * group_, stride, options_.kv.qk_dim, options_.kv.v_dim);
-  const std::size_t runs_at = aligned(static_cast<std::size_t>(floats) * sizeof(float));
-  const std::size_t bias_at = runs_at + aligned(static_cast<std::size_t>(runs) * sizeof(GqaRun));
-  return {tile_rows, stride, runs_at, bias_at, bias_at + aligned(static_cast<std::size_t>(bias) * sizeof(float))};
+  const std::size_t runs_at = Buffer::aligned(static_cast<std::size_t>(floats) * sizeof(float));
+  const std::size_t bias_at = runs_at + Buffer::aligned(static_cast<std::size_t>(runs) * sizeof(GqaRun));
+  return {tile_rows, stride, runs_at, bias_at,
+          bias_at + Buffer::aligned(static_cast<std::size_t>(bias) * sizeof(float))};
 }
 
 GqaAttention::Worker GqaAttention::plain_layout() const noexcept {
@@ -66,12 +63,12 @@ GqaAttention::Worker GqaAttention::exact_layout(std::int64_t visible) const noex
   const std::int64_t missing = visible - layout.stride + 16;
   if (missing <= 0) return layout;
   layout.stride += missing;
-  const std::size_t more = aligned(static_cast<std::size_t>(missing * group_) * sizeof(float));
+  const std::size_t more = Buffer::aligned(static_cast<std::size_t>(missing * group_) * sizeof(float));
   return {1, layout.stride, layout.runs_at + more, layout.bias_at + more, layout.bytes + more};
 }
 
 std::size_t GqaAttention::staged_bytes(std::int64_t rows) const noexcept {
-  return options_.kv.window == 0 ? 0 : aligned(kv_block_bytes(options_.kv, options_.cache, rows));
+  return options_.kv.window == 0 ? 0 : Buffer::aligned(kv_block_bytes(options_.kv, options_.cache, rows));
 }
 
 std::int64_t GqaAttention::most_blocks() const noexcept {
@@ -84,7 +81,8 @@ std::int64_t GqaAttention::most_blocks() const noexcept {
 std::size_t GqaAttention::block_bytes(std::int64_t rows, int threads) const noexcept {
   if (threads == 1 || options_.rounding != Rounding::none || most_blocks() < least_split_blocks) return 0;
   const std::int64_t queries = std::min(rows, most_split_rows) * options_.heads;
-  return aligned(static_cast<std::size_t>(most_blocks() * GqaSums::floats(queries, options_.kv.v_dim)) * sizeof(float));
+  return Buffer::aligned(static_cast<std::size_t>(most_blocks() * GqaSums::floats(queries, options_.kv.v_dim)) *
+                         sizeof(float));
 }
 
 std::size_t GqaAttention::scratch_bytes(std::int64_t rows, int threads) const {

@@ -79,7 +79,7 @@ Router::Router(const RouterOptions& options, std::vector<float> correction_bias)
 
 std::size_t Router::worker_bytes() const noexcept {
   const auto bytes = static_cast<std::size_t>(2 * options_.experts + 2 * options_.groups) * sizeof(float);
-  return (bytes + Buffer::alignment - 1) / Buffer::alignment * Buffer::alignment;
+  return Buffer::aligned(bytes);
 }
 
 std::size_t Router::scratch_bytes(std::int64_t, int threads) const {

@@ -14,6 +14,8 @@ constexpr std::size_t round_up(std::size_t bytes, std::size_t unit) noexcept {
 class Buffer {
  public:
   static constexpr std::size_t alignment = 64;
+  // Bytes up to where the next piece of a buffer may begin.
+  static constexpr std::size_t aligned(std::size_t bytes) noexcept { return round_up(bytes, alignment); }
 
   Buffer() = default;
   // Throws Error(out_of_memory) naming `what` if the machine refuses.

@@ -38,10 +38,6 @@ std::int64_t key_bytes(const LayerKvShape& shape, Dtype dtype, std::int64_t bloc
   return KeyPanels::bytes(block_rows, shape.qk_dim, size_of(dtype));
 }
 
-std::size_t aligned(std::size_t bytes) {
-  return (bytes + Buffer::alignment - 1) / Buffer::alignment * Buffer::alignment;
-}
-
 // Rows of a window layer's ring in a sequence of at most `rows` rows.
 std::int64_t rows_of_ring(const LayerKvShape& shape, std::int64_t rows) {
   return shape.window < rows ? std::min(shape.window + KvCache::ring_slack, rows) : rows;
@@ -87,7 +83,7 @@ class KvCache::Blocks {
 
   std::shared_ptr<Block> take(std::size_t bytes) {
     std::byte* data = memory_->data() + used_;
-    used_ += aligned(bytes);
+    used_ += Buffer::aligned(bytes);
     return std::make_shared<Block>(Block{memory_, data});
   }
   std::shared_ptr<Block> copy_of(const Block& block, std::size_t bytes) {
@@ -132,7 +128,7 @@ std::size_t KvCache::block_bytes(const Layer& layer) const noexcept {
 std::size_t KvCache::ring_bytes() const noexcept {
   std::size_t sum = 0;
   for (const Layer& layer : layers_)
-    if (layer.shape.window > 0) sum += aligned(block_bytes(layer));
+    if (layer.shape.window > 0) sum += Buffer::aligned(block_bytes(layer));
   return sum;
 }
 
@@ -165,7 +161,7 @@ void KvCache::reserve(std::int64_t rows) {
   std::size_t missing = 0;
   for (const Layer& layer : layers_)
     for (std::size_t page = first_written; layer.shape.window == 0 && page < pages; ++page)
-      if (lacks(layer, page)) missing += aligned(block_bytes(layer));
+      if (lacks(layer, page)) missing += Buffer::aligned(block_bytes(layer));
   if (missing == 0) return;
   Blocks fresh(missing);
   for (Layer& layer : layers_)

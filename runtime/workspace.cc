@@ -11,10 +11,6 @@ struct Plan {
   std::size_t bytes = 0;
 };
 
-std::size_t aligned(std::size_t bytes) {
-  return (bytes + Buffer::alignment - 1) / Buffer::alignment * Buffer::alignment;
-}
-
 // Bytes of memory that is free between values already placed.
 struct Gap {
   std::size_t offset, bytes;
@@ -68,7 +64,7 @@ Plan plan(const Program& program, const WorkspaceLimits& limits) {
     const Value& value = program.value(id);
     const std::int64_t rows = value.row_space == RowSpace::logits ? limits.logits_rows : limits.rows;
     last_use[static_cast<std::size_t>(id)] = step;
-    bytes[static_cast<std::size_t>(id)] = aligned(static_cast<std::size_t>(rows * value.row_bytes()));
+    bytes[static_cast<std::size_t>(id)] = Buffer::aligned(static_cast<std::size_t>(rows * value.row_bytes()));
   };
   for (ValueId id : program.inputs()) produce(id, 0);
   for (std::size_t i = 0; i < steps.size(); ++i) {
@@ -97,7 +93,7 @@ Plan plan(const Program& program, const WorkspaceLimits& limits) {
     scratch = std::max(scratch, steps[i].op->scratch_bytes(limits.rows, limits.threads));
   }
   result.scratch_offset = arena.end();
-  result.bytes = arena.end() + aligned(scratch);
+  result.bytes = arena.end() + Buffer::aligned(scratch);
   return result;
 }
 
