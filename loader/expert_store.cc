@@ -51,7 +51,7 @@ std::int64_t ExpertStore::count() const noexcept {
 std::uint64_t ExpertStore::preload_bytes() const noexcept {
   const std::int64_t threads = options_.parallel != nullptr ? options_.parallel->threads() : 1;
   const auto streams = static_cast<std::uint64_t>(std::min({threads, most_streams, count()}));
-  return std::min(file_bytes_, streams * TensorStream::buffer_bytes) + streams * most_viewed_;
+  return std::min(file_bytes_, streams * TensorStream::least_buffer_bytes) + streams * most_viewed_;
 }
 
 const ExpertStore::Loaded& ExpertStore::load(int layer, int expert, const WeightOptions& options,
@@ -128,7 +128,7 @@ ExpertLease ExpertStore::acquire(int layer, int expert) {
 }
 
 // Experts [begin, end), counted through all layers, each read while others are converted.
-void ExpertStore::load_range(std::int64_t begin, std::int64_t end,
+void ExpertStore::load_range(std::int64_t begin, std::int64_t end, std::size_t more_bytes,
                              const std::function<void(const StoredExpert&)>& loaded) {
   std::vector<std::pair<int, int>> range;
   std::vector<TensorRange> order;
@@ -142,7 +142,7 @@ void ExpertStore::load_range(std::int64_t begin, std::int64_t end,
         order.insert(order.end(), of_part.begin(), of_part.end());
       }
     }
-  TensorStream stream(std::move(order), nullptr);
+  TensorStream stream(std::move(order), nullptr, TensorStream::least_buffer_bytes + more_bytes);
   WeightOptions options = options_;
   options.parallel = nullptr;
   for (const auto& [layer, expert] : range) {
@@ -152,12 +152,14 @@ void ExpertStore::load_range(std::int64_t begin, std::int64_t end,
   }
 }
 
-void ExpertStore::preload(const Progress& progress) {
+void ExpertStore::preload(const Progress& progress, std::size_t more_bytes) {
   options_.resident = true;
   std::atomic<std::uint64_t> done = 0;
   std::uint64_t reported = 0;
+  const std::int64_t streams =
+      options_.parallel == nullptr ? 1 : std::min<std::int64_t>(options_.parallel->threads(), most_streams);
   const auto load_run = [&](std::int64_t begin, std::int64_t end, int worker) {
-    load_range(begin, end, [&](const StoredExpert& expert) {
+    load_range(begin, end, more_bytes / static_cast<std::size_t>(streams), [&](const StoredExpert& expert) {
       const std::uint64_t bytes = file_bytes_of(expert), so_far = done.fetch_add(bytes) + bytes;
       if (worker > 0 || !progress) return;
       reported = so_far;
@@ -166,7 +168,7 @@ void ExpertStore::preload(const Progress& progress) {
   };
   // Each thread has a stream of its own, and so all of them take part in making the pages of memory.
   if (options_.parallel != nullptr)
-    options_.parallel->for_range(count(), (count() + most_streams - 1) / most_streams, load_run);
+    options_.parallel->for_range(count(), (count() + streams - 1) / streams, load_run);
   else
     load_run(0, count(), 0);
   if (progress && reported < file_bytes_) progress(file_bytes_, file_bytes_);

@@ -31,7 +31,8 @@ class ExpertStore final : public ExpertSource {
 
   // Copies or converts all experts into memory now, reading around the page cache; takes resident_bytes(). Computing
   // thread only.
-  void preload(const Progress& progress);
+  // `more_bytes`: memory beyond preload_bytes() for what has been read and is not converted yet, for all streams.
+  void preload(const Progress& progress, std::size_t more_bytes = 0);
 
   // Leaves all experts in the mapped files, FP8 as it is: the system reads their pages when they are touched. Before
   // those that are mapped at a time, and what is kept beside them, take more than `bytes`, all mapped pages are let go.
@@ -67,7 +68,8 @@ class ExpertStore final : public ExpertSource {
   }
   void map_pages(const StoredExpert& stored, Loaded& loaded);
   const Loaded& load(int layer, int expert, const WeightOptions& options, const ByteSource& source);
-  void load_range(std::int64_t begin, std::int64_t end, const std::function<void(const StoredExpert&)>& loaded);
+  void load_range(std::int64_t begin, std::int64_t end, std::size_t more_bytes,
+                  const std::function<void(const StoredExpert&)>& loaded);
 
   WeightOptions options_;
   const ExpertImages images_;  // layers by their numbers; those of dense layers are empty

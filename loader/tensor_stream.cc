@@ -19,7 +19,7 @@ namespace millrace {
 namespace {
 
 constexpr std::size_t most_kept_view = std::size_t{2} << 20;
-constexpr std::size_t most_piece = TensorStream::buffer_bytes / 4;
+constexpr std::size_t most_piece = std::size_t{4} << 20;
 constexpr std::size_t most_reads = 64;  // under way: tensors may be small, and then many of them keep a disk busy
 
 // Each thread copies whole large pages: two that first touch the same one would both have it zeroed.
@@ -29,8 +29,10 @@ constexpr std::size_t copy_grain = std::size_t{2} << 20;
 
 class TensorStream::Worker final : private DiskReader::Client {
  public:
-  Worker(std::vector<TensorRange> order, const Parallel* parallel)
-      : order_(std::move(order)), parallel_(parallel), memory_(buffer_bytes, "reading ahead") {
+  Worker(std::vector<TensorRange> order, const Parallel* parallel, std::size_t buffer_bytes)
+      : order_(std::move(order)),
+        parallel_(parallel),
+        memory_(std::max(buffer_bytes, least_buffer_bytes) / most_piece * most_piece, "reading ahead") {
     std::erase_if(order_, [](const TensorRange& range) { return range.count == 0; });
     reader_ = make_disk_reader(DiskIo::automatic, most_reads, *this);
     read_ahead();
@@ -43,7 +45,7 @@ class TensorStream::Worker final : private DiskReader::Client {
       const Piece piece = piece_at(taking_);
       const std::size_t read = taking_.count % most_reads;
       wait(read, tensor);
-      copy_bytes(memory_.data() + reads_[read].begin % buffer_bytes + piece.skipped, target.data() + taking_.at,
+      copy_bytes(memory_.data() + reads_[read].begin % memory_.bytes() + piece.skipped, target.data() + taking_.at,
                  piece.bytes);
       advance(taking_);
       read_ahead();
@@ -125,7 +127,7 @@ class TensorStream::Worker final : private DiskReader::Client {
   // Where the next read of so many bytes lies, in one run, behind those before it.
   std::uint64_t place_of(std::size_t bytes) const noexcept {
     const std::uint64_t before = reading_.count == taking_.count ? 0 : reads_[(reading_.count - 1) % most_reads].end;
-    return before % buffer_bytes + bytes > buffer_bytes ? round_up(before, buffer_bytes) : before;
+    return before % memory_.bytes() + bytes > memory_.bytes() ? round_up(before, memory_.bytes()) : before;
   }
 
   void read_ahead() {
@@ -133,7 +135,7 @@ class TensorStream::Worker final : private DiskReader::Client {
       const Piece piece = piece_at(reading_);
       const std::uint64_t begin = place_of(piece.room());
       if (reading_.count > taking_.count &&
-          begin + piece.room() > reads_[taking_.count % most_reads].begin + buffer_bytes)
+          begin + piece.room() > reads_[taking_.count % most_reads].begin + memory_.bytes())
         return;
       const std::size_t read = reading_.count % most_reads;
       reads_[read] = {.begin = begin, .end = begin + piece.room()};
@@ -141,7 +143,7 @@ class TensorStream::Worker final : private DiskReader::Client {
                       .offset = piece.offset,
                       .bytes = piece.room(),
                       .least = piece.least(),
-                      .target = memory_.data() + begin % buffer_bytes,
+                      .target = memory_.data() + begin % memory_.bytes(),
                       .tag = read});
     }
   }
@@ -188,8 +190,8 @@ class TensorStream::Worker final : private DiskReader::Client {
   std::unique_ptr<DiskReader> reader_;  // last, for its threads use the others
 };
 
-TensorStream::TensorStream(std::vector<TensorRange> order, const Parallel* parallel)
-    : worker_(std::make_unique<Worker>(std::move(order), parallel)) {}
+TensorStream::TensorStream(std::vector<TensorRange> order, const Parallel* parallel, std::size_t buffer_bytes)
+    : worker_(std::make_unique<Worker>(std::move(order), parallel, buffer_bytes)) {}
 TensorStream::~TensorStream() = default;
 
 std::span<const std::byte> TensorStream::view(const StoredTensor& tensor, std::uint64_t begin,

@@ -1,5 +1,5 @@
 // TensorStream: the data of tensors in an order known beforehand, read around the page cache ahead of whoever takes
-// them, so that reading and converting overlap. Owns its reader, a few megabytes of memory and what it gave out as
+// them, so that reading and converting overlap. Owns its reader, some megabytes of memory and what it gave out as
 // views. One thread takes.
 #pragma once
 
@@ -15,11 +15,12 @@ namespace millrace {
 
 class TensorStream final : public ByteSource {
  public:
-  // Memory it takes beside views.
-  static constexpr std::size_t buffer_bytes = std::size_t{16} << 20;
+  // A stream takes `buffer_bytes` beside views, at least so much. Conversions come in bursts, which more of it evens
+  // out: with four times the least the disk hardly waits.
+  static constexpr std::size_t least_buffer_bytes = std::size_t{16} << 20;
 
   // The ranges' tensors must outlive the stream. `parallel` may be null. Begins to read.
-  TensorStream(std::vector<TensorRange> order, const Parallel* parallel);
+  TensorStream(std::vector<TensorRange> order, const Parallel* parallel, std::size_t buffer_bytes = least_buffer_bytes);
   ~TensorStream();
 
   // Each the next range of the order; any other is read at once and through the page cache. Throws Error(io) naming

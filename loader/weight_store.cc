@@ -124,7 +124,7 @@ void WeightStore::count(std::string_view name, std::uint64_t bytes) {
 std::uint64_t WeightStore::loading_bytes() const noexcept {
   std::uint64_t bytes = 0;
   for (const TensorRange& range : planned_) bytes += range.count;
-  return std::min<std::uint64_t>(bytes, TensorStream::buffer_bytes) + most_viewed_;
+  return std::min<std::uint64_t>(bytes, TensorStream::least_buffer_bytes) + most_viewed_;
 }
 
 void WeightStore::start_over() {
@@ -136,8 +136,9 @@ void WeightStore::start_over() {
   planned_.clear();
 }
 
-void WeightStore::start_loading() {
-  stream_ = std::make_unique<TensorStream>(std::move(planned_), options_.parallel);
+void WeightStore::start_loading(std::size_t more_bytes) {
+  stream_ = std::make_unique<TensorStream>(std::move(planned_), options_.parallel,
+                                           TensorStream::least_buffer_bytes + more_bytes);
   start_over();
   options_.headers_only = false;
 }

@@ -87,8 +87,9 @@ class WeightStore {
   // For a store of headers_only. From now on nothing has been asked for yet:
   void start_over();
   // The same, and what is asked for is loaded. If that comes in the order in which it was planned since the last
-  // start_over(), it is read ahead, around the page cache, until finish_loading().
-  void start_loading();
+  // start_over(), it is read ahead, around the page cache and as TensorStream says, until finish_loading(); with so
+  // much memory beyond loading_bytes().
+  void start_loading(std::size_t more_bytes = 0);
   void finish_loading() noexcept { stream_.reset(); }
 
  private:

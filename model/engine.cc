@@ -68,6 +68,9 @@ std::int64_t context_of(const ModelConfig& config, const EngineOptions& options)
   return options.context > 0 ? options.context : config.max_positions;
 }
 
+// Of memory that loading takes for what it reads ahead, beyond its least: more does not help.
+constexpr std::uint64_t most_read_ahead = std::uint64_t{112} << 20;
+
 Dtype kv_dtype_of(Numerics numerics) noexcept {
   return keeps_f32(numerics) ? Dtype::f32 : Dtype::bf16;
 }
@@ -196,11 +199,14 @@ MemoryPlan Engine::State::make_plan(const EngineOptions& options) {
 // Experts are copied into memory when they fit; otherwise each is read when a token needs it.
 void Engine::State::load(const EngineOptions& options) {
   plan.check(checkpoint.path());
-  weights.start_loading();
+  // What conversations will take is free until the first begins.
+  const std::uint64_t spare = plan.working() - std::min(plan.working(), plan.loading);
+  const auto ahead = static_cast<std::size_t>(std::min(most_read_ahead, spare));
+  weights.start_loading(ahead / 2);
   programs = build_programs(*family, config, weights, experts, context, with_hints);
   weights.finish_loading();
   for (std::string& warning : weights.warnings()) config.warnings.push_back(std::move(warning));
-  if (plan.experts.resident) return experts.preload(options.progress);
+  if (plan.experts.resident) return experts.preload(options.progress, ahead);
   if (options.expert_io == DiskIo::mapped) return experts.stay_mapped(plan.experts.cache_bytes);
   experts.stream({.bytes = plan.experts.cache_bytes,
                   .io = options.expert_io,

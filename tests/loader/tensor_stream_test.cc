@@ -23,7 +23,7 @@ class TensorStreamTest : public testing::Test {
   // Sizes around those of pages and of the stream's pieces, all at odd places of the file.
   TensorStreamTest() {
     test::Random random(1);
-    const std::size_t piece = TensorStream::buffer_bytes / 4;
+    const std::size_t piece = TensorStream::least_buffer_bytes / 4;
     std::vector<TensorToWrite> tensors;
     for (std::size_t size : {std::size_t{1}, std::size_t{7}, std::size_t{4095}, std::size_t{4096}, std::size_t{4097},
                              piece - 1, piece, 3 * piece + 5, 6 * piece}) {
@@ -63,7 +63,8 @@ class TensorStreamTest : public testing::Test {
 TEST_F(TensorStreamTest, InTheOrderThatWasSaid) {
   const Parallel parallel(2);
   for (const Parallel* threads : {static_cast<const Parallel*>(nullptr), &parallel}) {
-    TensorStream stream(all(), threads);
+    const std::size_t more = threads == nullptr ? 0 : TensorStream::least_buffer_bytes + 4097;
+    TensorStream stream(all(), threads, more);
     for (std::size_t i = 0; i < tensors_.size(); ++i) {
       if (i % 2 == 0) {
         expect_copied(stream, whole(i), i);
