@@ -28,10 +28,13 @@ struct PlanFlags {
 MachineRates rates_of(const PlanFlags& flags, const std::filesystem::path& folder, const Engine& engine) {
   if (flags.no_probe) return {};
   const int threads = engine.parallel().threads();
-  if (!flags.probe)
+  const bool disk = measures_disk(engine.checkpoint());
+  if (!flags.probe) {
     if (const auto known = known_rates(folder, threads)) return *known;
+    if (const auto known = known_rates(folder, threads, disk)) return *known;
+  }
   const MachineRates rates = measure_rates(engine.checkpoint(), engine.parallel());
-  remember_rates(folder, threads, rates);
+  remember_rates(folder, threads, disk, rates);
   return rates;
 }
 

@@ -44,11 +44,11 @@ std::vector<fs::path> files_to_probe(const Checkpoint& checkpoint) {
 }
 
 // What rates depend on.
-std::string rates_key(const fs::path& model, int threads) {
+std::string rates_key(const fs::path& model, int threads, bool disk) {
   struct stat status {};
-  const bool found = stat(model.c_str(), &status) == 0;
-  return fmt::format("{}, {}, {} threads, disk {}", processor_name(), name_of(active_isa()), threads,
-                     found ? static_cast<std::uint64_t>(status.st_dev) : 0);
+  const bool found = disk && stat(model.c_str(), &status) == 0;
+  return fmt::format("{}, {}, {} threads, {}", processor_name(), name_of(active_isa()), threads,
+                     found ? fmt::format("disk {}", static_cast<std::uint64_t>(status.st_dev)) : "no disk");
 }
 
 nlohmann::json known_machines() {
@@ -65,6 +65,10 @@ std::array<double*, 3> values_of(MachineRates& rates) {
 }
 
 }  // namespace
+
+bool measures_disk(const Checkpoint& checkpoint) {
+  return !files_to_probe(checkpoint).empty();
+}
 
 MachineRates measure_rates(const Checkpoint& checkpoint, const Parallel& parallel) {
   MachineRates rates{.measured = true};
@@ -88,9 +92,9 @@ fs::path rates_file() {
   return home != nullptr && *home == '/' ? fs::path(home) / ".cache" / "millrace" / "machine.json" : fs::path();
 }
 
-std::optional<MachineRates> known_rates(const fs::path& model, int threads) {
+std::optional<MachineRates> known_rates(const fs::path& model, int threads, bool disk) {
   const nlohmann::json machines = known_machines();
-  const auto found = machines.find(rates_key(model, threads));
+  const auto found = machines.find(rates_key(model, threads, disk));
   if (found == machines.end() || !found->is_object()) return std::nullopt;
   MachineRates rates{.measured = true};
   for (std::size_t i = 0; i < rate_names.size(); ++i) {
@@ -101,11 +105,12 @@ std::optional<MachineRates> known_rates(const fs::path& model, int threads) {
   return rates;
 }
 
-void remember_rates(const fs::path& model, int threads, const MachineRates& rates) {
+void remember_rates(const fs::path& model, int threads, bool disk, const MachineRates& rates) {
   const fs::path path = rates_file();
   if (path.empty()) return;
   nlohmann::json machines = known_machines();
-  machines[rates_key(model, threads)] = {{"disk", rates.disk}, {"memory", rates.memory}, {"compute", rates.compute}};
+  machines[rates_key(model, threads, disk)] = {
+      {"disk", rates.disk}, {"memory", rates.memory}, {"compute", rates.compute}};
   std::error_code ignored;
   fs::create_directories(path.parent_path(), ignored);
   try {

@@ -16,10 +16,14 @@ namespace millrace {
 // disk keeps its stated rate. Throws Error(io), Error(out_of_memory).
 MachineRates measure_rates(const Checkpoint& checkpoint, const Parallel& parallel);
 
-// What was measured before with the same processor, tier, threads and disk; none without such a file.
-std::optional<MachineRates> known_rates(const std::filesystem::path& model, int threads);
+// Whether there are such data.
+bool measures_disk(const Checkpoint& checkpoint);
+
+// What was measured before with the same processor, tier, threads and disk; or, `disk` being false, without measuring
+// any. None without such a file.
+std::optional<MachineRates> known_rates(const std::filesystem::path& model, int threads, bool disk = true);
 // Remembers them; where that is not possible nothing happens.
-void remember_rates(const std::filesystem::path& model, int threads, const MachineRates& rates);
+void remember_rates(const std::filesystem::path& model, int threads, bool disk, const MachineRates& rates);
 
 // $XDG_CACHE_HOME/millrace/machine.json, or in ~/.cache; empty where there is no home.
 std::filesystem::path rates_file();

@@ -119,6 +119,8 @@ planning() {
   grep -q '^  experts .*all 112' out || complain "plan of the demo model: $(cat out)"
   grep -q '^  generation .*tokens/s' out || complain "plan without speed: $(cat out)"
   [ -f cache/millrace/machine.json ] || complain "plan remembers nothing of the machine"
+  # Too small to measure a disk by: another model on it shall.
+  grep -q '"[^"]*, no disk"' cache/millrace/machine.json || complain "an assumed disk: $(cat cache/millrace/machine.json)"
   grep -q 'measured here' out || complain "plan measures nothing: $(cat out)"
   echo '{"' >cache/millrace/machine.json
   run 0 plan --json --memory 1G --ctx 100 --sessions 3
