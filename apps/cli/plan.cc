@@ -30,8 +30,9 @@ MachineRates rates_of(const PlanFlags& flags, const std::filesystem::path& folde
   const int threads = engine.parallel().threads();
   const bool disk = measures_disk(engine.checkpoint());
   if (!flags.probe) {
-    if (const auto known = known_rates(folder, threads)) return *known;
-    if (const auto known = known_rates(folder, threads, disk)) return *known;
+    std::optional<MachineRates> known = known_rates(folder, threads);
+    if (!known && !disk) known = known_rates(folder, threads, false);
+    if (known) return *known;
   }
   const MachineRates rates = measure_rates(engine.checkpoint(), engine.parallel());
   remember_rates(folder, threads, disk, rates);

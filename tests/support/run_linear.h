@@ -1,6 +1,9 @@
 // Runs a Linear on one tier.
 #pragma once
 
+#include <gtest/gtest.h>
+
+#include <cmath>
 #include <limits>
 #include <vector>
 
@@ -23,6 +26,19 @@ inline LinearOptions computing(Compute compute) {
   LinearOptions options;
   options.compute = compute;
   return options;
+}
+
+// Of outputs whose inputs differ from those of `want` in a NaN of one row and an infinity of another.
+inline void expect_special_rows(const std::vector<float>& y, const std::vector<float>& want, std::size_t outputs,
+                                std::size_t nan_row, std::size_t infinite_row) {
+  for (std::size_t i = 0; i < y.size(); ++i) {
+    if (i / outputs == nan_row)
+      EXPECT_TRUE(std::isnan(y[i]));
+    else if (i / outputs == infinite_row)
+      EXPECT_FALSE(std::isfinite(y[i]));
+    else
+      EXPECT_EQ(y[i], want[i]);
+  }
 }
 
 }  // namespace millrace::test
