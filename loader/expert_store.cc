@@ -29,16 +29,18 @@ ExpertStore::ExpertStore(WeightStore& store, const std::vector<ExpertLayer>& lay
   options_.resident = false;
   for (const auto& layer : this->layers()) {
     loaded_.emplace_back(layer.size());
+    std::uint64_t of_layer = 0;
     for (const StoredExpert& expert : layer) {
       file_bytes_ += file_bytes_of(expert);
       std::uint64_t viewed = 0;
       for (const StoredLinear* stored : expert.parts()) {
         owned_bytes_ += millrace::owned_bytes(*stored, options_);
-        resident_bytes_ += footprint_of(*stored, resident);
+        of_layer += placed_bytes(*stored, resident);
         viewed += viewed_bytes(*stored, resident);
       }
       most_viewed_ = std::max(most_viewed_, viewed);
     }
+    resident_bytes_ += Buffer::footprint(of_layer);
   }
 }
 
@@ -60,14 +62,36 @@ const ExpertStore::Loaded& ExpertStore::load(int layer, int expert, const Weight
   const StoredExpert& of_files = stored(layer, expert);
   Loaded& loaded = loaded_[place][index];
   if (is_mapped()) map_pages(of_files, loaded);
-  if (loaded.resident) return loaded;
-  LoadedLinear gate = load_linear(of_files.gate, options, source);
-  LoadedLinear up = load_linear(of_files.up, options, source);
-  loaded.down = load_linear(of_files.down, options, source);
-  loaded.gate = std::move(gate);
-  loaded.up = std::move(up);
-  loaded.resident = true;
+  if (loaded.ready) return loaded;
+  std::array<Tensor, 3> tensors;
+  std::byte* memory = loaded.place;
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    const StoredLinear& part = *of_files.parts()[i];
+    if (memory != nullptr) {
+      tensors[i] = load_linear(part, options, source, memory);
+      memory += placed_bytes(part, options);
+    } else {
+      loaded.kept[i] = load_linear(part, options, source);
+      tensors[i] = loaded.kept[i].tensor;
+    }
+  }
+  loaded.weights = {tensors[0], tensors[1], tensors[2]};
+  loaded.ready = true;
   return loaded;
+}
+
+// One expert alone would end and begin within large pages, and lie on small ones, which are slower to read.
+void ExpertStore::take_memory() {
+  for (std::size_t layer = 0; layer < layers().size(); ++layer) {
+    std::uint64_t bytes = 0;
+    for (const StoredExpert& expert : layers()[layer])
+      for (const StoredLinear* part : expert.parts()) bytes += placed_bytes(*part, options_);
+    std::byte* place = memory_.emplace_back(static_cast<std::size_t>(bytes), "experts").data();
+    for (std::size_t i = 0; i < loaded_[layer].size(); ++i) {
+      loaded_[layer][i].place = place;
+      for (const StoredLinear* part : layers()[layer][i].parts()) place += placed_bytes(*part, options_);
+    }
+  }
 }
 
 // Reads what the system would otherwise read when it is touched, where a failure would end the process.
@@ -124,7 +148,7 @@ ExpertLease ExpertStore::acquire(int layer, int expert) {
               expert < std::ssize(layers()[static_cast<std::size_t>(layer)]),
           Errc::bad_argument, "layer {} has no expert {}", layer, expert);
   const Loaded& loaded = load(layer, expert, options_, mapped_bytes());
-  return ExpertLease(*this, layer, expert, {loaded.gate.tensor, loaded.up.tensor, loaded.down.tensor});
+  return ExpertLease(*this, layer, expert, loaded.weights);
 }
 
 // Experts [begin, end), counted through all layers, each read while others are converted.
@@ -154,6 +178,7 @@ void ExpertStore::load_range(std::int64_t begin, std::int64_t end, std::size_t m
 
 void ExpertStore::preload(const Progress& progress, std::size_t more_bytes) {
   options_.resident = true;
+  take_memory();
   std::atomic<std::uint64_t> done = 0;
   std::uint64_t reported = 0;
   const std::int64_t streams =

@@ -2,6 +2,7 @@
 // in memory, in the mapped files, or streamed through a cache (expert_cache.h). Results are the same.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -12,6 +13,7 @@
 #include "loader/expert_image.h"
 #include "loader/stored_expert.h"
 #include "loader/weight_store.h"
+#include "runtime/buffer.h"
 
 namespace millrace {
 
@@ -57,8 +59,10 @@ class ExpertStore final : public ExpertSource {
 
  private:
   struct Loaded {
-    LoadedLinear gate, up, down;
-    bool resident = false;
+    ExpertWeights weights;
+    std::array<LoadedLinear, 3> kept;  // of one in the mapped files: what cannot be used in place
+    std::byte* place = nullptr;        // in memory_, of a resident one
+    bool ready = false;
     std::uint64_t mapping = 0;  // mapping_ when its pages were last read
   };
 
@@ -66,13 +70,15 @@ class ExpertStore final : public ExpertSource {
   const StoredExpert& stored(int layer, int expert) const noexcept {
     return layers()[static_cast<std::size_t>(layer)][static_cast<std::size_t>(expert)];
   }
+  void take_memory();
   void map_pages(const StoredExpert& stored, Loaded& loaded);
   const Loaded& load(int layer, int expert, const WeightOptions& options, const ByteSource& source);
   void load_range(std::int64_t begin, std::int64_t end, std::size_t more_bytes,
                   const std::function<void(const StoredExpert&)>& loaded);
 
   WeightOptions options_;
-  const ExpertImages images_;  // layers by their numbers; those of dense layers are empty
+  const ExpertImages images_;   // layers by their numbers; those of dense layers are empty
+  std::vector<Buffer> memory_;  // of resident experts, by layer: together, so that they lie on large pages
   std::vector<std::vector<Loaded>> loaded_;
   std::unique_ptr<ExpertCache> cache_;
   std::uint64_t mapped_limit_ = 0, mapped_bytes_ = 0;  // pages of experts in the mapped files

@@ -304,6 +304,22 @@ LoadedLinear load_linear(const StoredLinear& stored, const WeightOptions& option
   return loaded;
 }
 
+Tensor load_linear(const StoredLinear& stored, const WeightOptions& options, const ByteSource& source,
+                   std::byte* memory) {
+  const LinearRoom room = room_of(stored, options);
+  const auto weights = static_cast<std::size_t>(room.weights), scales = static_cast<std::size_t>(room.scales);
+  Buffer dropped;  // scales of what is dequantized
+  std::byte* at = memory + Buffer::aligned(weights);
+  if (form_of(stored, options) != Form::as_stored) at = (dropped = Buffer(scales, "scales")).data();
+  return arrange_linear(stored, options, source, {memory, weights}, {at, scales});
+}
+
+std::uint64_t placed_bytes(const StoredLinear& stored, const WeightOptions& options) noexcept {
+  const LinearRoom room = room_of(stored, options);
+  return Buffer::aligned(room.weights) +
+         (form_of(stored, options) == Form::as_stored ? Buffer::aligned(room.scales) : 0);
+}
+
 Tensor plan_linear(const StoredLinear& stored, const WeightOptions& options) {
   const std::byte* unread = stored.weight.file->data(*stored.weight.entry).data();
   return make_tensor(stored, form_of(stored, options), unread, unread);

@@ -60,6 +60,12 @@ LinearRoom room_of(const StoredLinear& stored, const WeightOptions& options) noe
 Tensor arrange_linear(const StoredLinear& stored, const WeightOptions& options, const ByteSource& source,
                       std::span<std::byte> weights, std::span<std::byte> scales);
 
+// load_linear() of a resident weight into memory of the caller's, which is aligned to 64 bytes: the tensor views it.
+Tensor load_linear(const StoredLinear& stored, const WeightOptions& options, const ByteSource& source,
+                   std::byte* memory);
+// What that takes there, a multiple of 64 bytes.
+std::uint64_t placed_bytes(const StoredLinear& stored, const WeightOptions& options) noexcept;
+
 // The tensor load_linear would give, over the file's unread bytes whatever its dtype: for plans, not for computing.
 Tensor plan_linear(const StoredLinear& stored, const WeightOptions& options);
 

@@ -206,6 +206,35 @@ TEST_F(ExpertStoreTest, PreloadsEverything) {
   }
 }
 
+// So that they lie on large pages, of which one expert alone may fill none.
+TEST_F(ExpertStoreTest, ResidentExpertsOfALayerLieTogether) {
+  const Parallel parallel(2);
+  for (WeightFormat format : {WeightFormat::bf16, WeightFormat::fp8}) {
+    ExpertStore source(open(single_experts(), {.format = format, .parallel = &parallel}), layers);
+    source.preload({});
+    const std::byte* begin = nullptr;
+    std::ptrdiff_t last = -1;
+    for (int expert = 0; expert < experts; ++expert) {
+      const ExpertLease lease = source.acquire(2, expert);
+      for (const Tensor* part : {&lease.weights().gate, &lease.weights().up, &lease.weights().down}) {
+        const auto* data = static_cast<const std::byte*>(part->data());
+        if (begin == nullptr) begin = data;
+        EXPECT_GT(data - begin, last);
+        last = data - begin;
+      }
+    }
+    EXPECT_LT(last, static_cast<std::ptrdiff_t>(source.resident_bytes()));
+    const std::vector<std::uint8_t> codes = codes_of(10);
+    const Tensor gate = source.acquire(2, 1).weights().gate;
+    for (std::size_t i = 0; i < codes.size(); ++i) {
+      if (format == WeightFormat::fp8)
+        EXPECT_EQ(gate.as<std::uint8_t>()[i], codes[i]);
+      else
+        EXPECT_EQ(gate.as<Bfloat16>()[i], bf16_from_f32(e4m3_to_f32(codes[i]) * 0.5f));
+    }
+  }
+}
+
 TEST_F(ExpertStoreTest, AFileThatShrankIsAnErrorOfPreloading) {
   const Parallel parallel(2);
   ExpertStore source(open(single_experts(), {.parallel = &parallel}), layers);

@@ -69,6 +69,30 @@ TEST(LoadLinear, KnowsTheMemoryItTakes) {
         }
 }
 
+TEST(LoadLinear, ResidentWeightsMayBePlacedByTheCaller) {
+  const Folder folder;
+  const Checkpoint checkpoint = Checkpoint::open(folder.file());
+  for (const char* name : {"f8", "f32", "bf16", "f16", "mxfp4"})
+    for (Numerics numerics : {Numerics::fast, Numerics::f32})
+      for (WeightFormat format : {WeightFormat::bf16, WeightFormat::fp8}) {
+        const WeightOptions options = {.numerics = numerics, .format = format, .resident = true};
+        const StoredLinear stored = find_linear(checkpoint, name, 64, 32, 1);
+        const LoadedLinear owned = load_linear(stored, options);
+        const std::uint64_t bytes = placed_bytes(stored, options);
+        EXPECT_EQ(bytes, Buffer::aligned(owned.memory.bytes()) + Buffer::aligned(owned.scales.bytes())) << name;
+        Buffer memory(bytes + 64, "test");
+        const Tensor placed = load_linear(stored, options, mapped_bytes(), memory.data());
+        EXPECT_EQ(placed.data(), memory.data()) << name;
+        EXPECT_EQ(placed.dtype(), owned.tensor.dtype()) << name;
+        EXPECT_EQ(std::memcmp(memory.data(), owned.memory.data(), owned.memory.bytes()), 0) << name;
+        EXPECT_EQ(static_cast<bool>(placed.scales()), static_cast<bool>(owned.tensor.scales())) << name;
+        if (placed.scales()) {
+          EXPECT_EQ(placed.scales().row(63)[0], owned.tensor.scales().row(63)[0]) << name;
+        }
+        for (std::uint64_t i = bytes; i < memory.bytes(); ++i) EXPECT_EQ(memory.data()[i], std::byte{}) << name;
+      }
+}
+
 TEST(LoadLinear, Mxfp4PackedAndDequantized) {
   const Folder folder;
   const Checkpoint checkpoint = Checkpoint::open(folder.file());
