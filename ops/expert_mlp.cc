@@ -288,7 +288,7 @@ void ExpertMlp::gate_and_up(const StepContext& context, const Memory& memory, co
     const std::int64_t at = expert.first_pair - wave.base;
     float* gate = memory.gate + at * width;
     float* up = memory.up + at * width;
-    const auto multiply = [&](const Matrix& matrix, float* y, bool same_x) {
+    const auto multiply = [&](const Matrix& matrix, float* y, bool same_x, const std::byte* next) {
       const Compute form = forms_[matrix.form];
       const std::size_t row_bytes = packed_row_bytes(form, options_.hidden);
       const std::int64_t first = takes_tiles(form) ? at : 0;  // tiles are of the wave's pairs, else rows are chosen
@@ -303,11 +303,15 @@ void ExpertMlp::gate_and_up(const StepContext& context, const Memory& memory, co
               .begin = begin,
               .end = end,
               .scratch = memory.workers + static_cast<std::size_t>(worker) * memory.worker_bytes,
-              .same_x = same_x});
+              .same_x = same_x,
+              .next = next});
       if (options_.rounding == Rounding::bf16) round_panel(y, expert.pairs, width, begin, end);
     };
-    multiply(expert.gate, gate, prepared && one_form);
-    multiply(expert.up, up, one_form);
+    const bool last = task + 1 == tasks;
+    const Wave::Expert& following = wave.experts[last ? 0 : static_cast<std::size_t>((task + 1) / panels)];
+    multiply(expert.gate, gate, prepared && one_form, expert.up.weight.row(begin));
+    multiply(expert.up, up, one_form,
+             last ? following.down.weight.row(0) : following.gate.weight.row((task + 1) % panels * panel));
     for (std::int64_t i = begin; i < expert.pairs * width; i += width)
       swiglu(gate + i, up + i, gate + i, end - begin, options_.rounding);
     const Compute form = forms_[expert.down.form];
@@ -328,6 +332,9 @@ void ExpertMlp::down(const StepContext& context, const Memory& memory, const Wav
     const Compute form = forms_[expert.down.form];
     const std::size_t row_bytes = packed_row_bytes(form, options_.width);
     const std::byte* packed = memory.packed_t[expert.down.form] + static_cast<std::size_t>(at) * row_bytes;
+    const std::byte* next = nullptr;
+    if (task + 1 < tasks)
+      next = wave.experts[static_cast<std::size_t>((task + 1) / panels)].down.weight.row((task + 1) % panels * panel);
     linear_kernel(
         form, expert.pairs)({.weight = expert.down.weight,
                              .x = row_bytes > 0 ? static_cast<const void*>(packed) : memory.gate + at * options_.width,
@@ -338,7 +345,8 @@ void ExpertMlp::down(const StepContext& context, const Memory& memory, const Wav
                              .begin = begin,
                              .end = end,
                              .scratch = memory.workers + static_cast<std::size_t>(worker) * memory.worker_bytes,
-                             .same_x = std::exchange(memory.prepared[worker], task / panels) == task / panels});
+                             .same_x = std::exchange(memory.prepared[worker], task / panels) == task / panels,
+                             .next = next});
     if (options_.rounding == Rounding::bf16) round_panel(y, expert.pairs, hidden, begin, end);
   });
 }

@@ -16,7 +16,7 @@ struct PairMul {
 
   static void store(__m512i pairs, std::uint16_t* group, int) noexcept { _mm512_storeu_si512(group, pairs); }
   static void spread(const std::uint16_t* packed, std::uint16_t* group) noexcept { store(load_bits(packed), group, 0); }
-  static const std::uint16_t* hold(const std::uint16_t* packed, std::int64_t, std::uint16_t*) noexcept {
+  static const std::uint16_t* hold(const std::uint16_t* packed, std::int64_t, std::uint16_t*, bool) noexcept {
     return packed;
   }
   static __m512 add(__m512 sum, __m512i weights, const std::uint16_t* group, int) noexcept {

@@ -39,7 +39,7 @@ void dot_f32(const float* const (&x)[R], const float* w, std::int64_t inputs, fl
     for (Lanes& lanes : row) lanes = Lanes::zero();
   std::int64_t e = 0;
   for (; e + 64 <= inputs; e += 64) {
-    for (int line = 0; line < 64; line += 16) prefetch_stream(w + e + line);
+    for (int line = 0; line < 64; line += 16) Ahead{}.prefetch(w + e + line);
 #pragma GCC unroll 4
     for (int a = 0; a < 4; ++a) {
       const Lanes weights = Lanes::load(w + e + a * 16);

@@ -55,8 +55,8 @@ void multiply_rows(const LinearCall& call) noexcept {
   const LinearScratch scratch(call.scratch, inputs);
   const Element* x[R];
   for (int r = 0; r < R; ++r)
-    x[r] = Mul::hold(packed_row(call, r), padded, reinterpret_cast<Element*>(scratch.x) + r * padded);
-  WeightRows rows(call.weight, scratch.decoding);
+    x[r] = Mul::hold(packed_row(call, r), padded, reinterpret_cast<Element*>(scratch.x) + r * padded, call.same_x);
+  WeightRows rows(call, scratch.decoding);
   auto* kept = reinterpret_cast<Sums*>(scratch.sums);
   for (std::int64_t o = call.begin; o < call.end; o += sums_at_once) {
     const int outputs = static_cast<int>(call.end - o < sums_at_once ? call.end - o : sums_at_once);
@@ -99,7 +99,7 @@ class Panel {
   explicit Panel(const LinearCall& call) noexcept
       : call_(call),
         scratch_(call.scratch, call.weight.inputs),
-        rows_(call.weight, scratch_.decoding),
+        rows_(call, scratch_.decoding),
         x_(reinterpret_cast<Element*>(scratch_.x)),
         w_(reinterpret_cast<Element*>(scratch_.w)),
         blocks_(padded_inputs(call.weight.inputs) / linear_block) {}
@@ -276,6 +276,7 @@ void multiply(const LinearCall& call) noexcept {
       part.begin = o;
       part.end = call.end - o < outputs_at_once ? call.end : o + outputs_at_once;
       part.rows = call.rows - row < at_once ? call.rows - row : at_once;
+      part.same_x = false;
       part.y = call.y + row * call.y_stride;
       if (call.x_rows != nullptr)
         part.x_rows = call.x_rows + row;

@@ -47,6 +47,9 @@ struct LinearWeight {
     if (format == LinearFormat::mxfp4) return inputs / 2;
     return inputs * (format == LinearFormat::f32 ? 4 : format == LinearFormat::bf16 ? 2 : 1);
   }
+  [[gnu::always_inline]] const std::byte* row(std::int64_t output) const noexcept {
+    return static_cast<const std::byte*>(data) + output * row_bytes();
+  }
 
   // The scales of one output: (scale_columns).
   [[gnu::always_inline]] const float* scales_of(std::int64_t output) const noexcept {
@@ -75,6 +78,7 @@ struct LinearCall {
   // The call before, with this scratch, was of the same kernel, x, x_rows, rows and inputs: what it made of them in the
   // scratch serves again.
   bool same_x = false;
+  const void* next = nullptr;  // weights that the caller's thread reads after these, or null
 };
 
 constexpr std::int64_t padded_inputs(std::int64_t inputs) noexcept {

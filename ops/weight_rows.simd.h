@@ -15,12 +15,15 @@ namespace {
 
 // Asks for the line of the weight stream that is far ahead to come to the second-level cache, and for the one that is
 // near to come to the first: the processor's own prefetcher stops at every page. Distances chosen by measurement.
-inline constexpr std::int64_t near_bytes = 2048, far_bytes = 16384;
-// Always inlined: GCC 12 takes a function that only prefetches for one without effect and drops its calls.
-[[gnu::always_inline]] inline void prefetch_stream(const void* at) noexcept {
-  _mm_prefetch(static_cast<const char*>(at) + far_bytes, _MM_HINT_T1);
-  _mm_prefetch(static_cast<const char*>(at) + near_bytes, _MM_HINT_T0);
-}
+struct Ahead {
+  std::int64_t far = 16384, near = 2048;  // bytes
+
+  // Always inlined: GCC 12 takes a function that only prefetches for one without effect and drops its calls.
+  [[gnu::always_inline]] void prefetch(const void* at) const noexcept {
+    _mm_prefetch(static_cast<const char*>(at) + far, _MM_HINT_T1);
+    _mm_prefetch(static_cast<const char*>(at) + near, _MM_HINT_T0);
+  }
+};
 
 // One output's weights.
 struct Fp8Row {
@@ -28,10 +31,11 @@ struct Fp8Row {
   const Code* codes;
   const BlockTables* tables;  // one per block
   const std::uint8_t* small;  // BlockScales::small_codes of the row, or null
+  Ahead ahead;
   unsigned small_marks(std::int64_t byte) const noexcept { return small == nullptr ? 0xffu : small[byte]; }
   // The row from a block on, a multiple of 8.
   Fp8Row from(std::int64_t block) const noexcept {
-    return {codes + block * linear_block, tables + block, small == nullptr ? small : small + block / 8};
+    return {codes + block * linear_block, tables + block, small == nullptr ? small : small + block / 8, ahead};
   }
   template <bool with_small>
   Unpacked unpack(const Code* at, std::int64_t block) const noexcept {
@@ -41,8 +45,9 @@ struct Fp8Row {
 struct Bf16Row {
   using Code = std::uint16_t;
   const Code* codes;
+  Ahead ahead;
   static constexpr unsigned small_marks(std::int64_t) noexcept { return 0; }
-  Bf16Row from(std::int64_t block) const noexcept { return {codes + block * linear_block}; }
+  Bf16Row from(std::int64_t block) const noexcept { return {codes + block * linear_block, ahead}; }
   template <bool>
   Unpacked unpack(const Code* at, std::int64_t) const noexcept {
     return unpack_bf16(at);
@@ -64,9 +69,9 @@ template <int first_pair = 0, int pairs_end = 2, class Row, class Step>
   };
   const std::int64_t blocks = inputs / linear_block;
   const Code* codes = row.codes;
-  const auto prefetch = [](const Code* at) __attribute__((always_inline)) {
+  const auto prefetch = [ahead = row.ahead](const Code* at) __attribute__((always_inline)) {
     if constexpr (pairs_end - first_pair == 2)
-      for (std::int64_t i = 0; i < linear_block; i += line) prefetch_stream(at + i);
+      for (std::int64_t i = 0; i < linear_block; i += line) ahead.prefetch(at + i);
   };
   for (std::int64_t first = 0; first < blocks; first += 8) {
     const std::int64_t end = first + 8 < blocks ? first + 8 : blocks;
@@ -96,8 +101,9 @@ template <int first_pair = 0, int pairs_end = 2, class Row, class Step>
 struct Mxfp4Row {
   const std::uint8_t* codes;  // (inputs / 2)
   const std::uint8_t* exponents;
+  Ahead ahead;
   Mxfp4Row from(std::int64_t block) const noexcept {
-    return {codes + block * linear_block / 2, exponents + block * (linear_block / mxfp4_block)};
+    return {codes + block * linear_block / 2, exponents + block * (linear_block / mxfp4_block), ahead};
   }
 };
 
@@ -117,7 +123,7 @@ template <int first_pair = 0, int pairs_end = 2, class Step>
   const std::int64_t blocks = inputs / linear_block, rest = inputs % linear_block;
   const std::uint8_t* codes = row.codes;
   for (std::int64_t block = 0; block < blocks; ++block, codes += pairs) {
-    if constexpr (pairs_end - first_pair == 2) prefetch_stream(codes);
+    if constexpr (pairs_end - first_pair == 2) row.ahead.prefetch(codes);
     one_block(codes, row.exponents + block * scales, block);
   }
   if (rest != 0) {
@@ -135,33 +141,46 @@ inline float sum_of(const Lanes& a0, const Lanes& a1, const Lanes& a2, const Lan
 // The outputs of a call, one after the other, with what their decoding needs.
 class WeightRows {
  public:
-  WeightRows(const LinearWeight& weight, std::byte* memory) noexcept
-      : weight_(weight),
+  WeightRows(const LinearCall& call, std::byte* memory) noexcept
+      : weight_(call.weight),
         tables_(reinterpret_cast<BlockTables*>(memory)),
-        plain_(reinterpret_cast<std::uint16_t*>(memory + padded_inputs(weight.inputs) / linear_block *
-                                                             static_cast<std::int64_t>(sizeof(BlockTables)))) {}
+        plain_(reinterpret_cast<std::uint16_t*>(memory + padded_inputs(weight_.inputs) / linear_block *
+                                                             static_cast<std::int64_t>(sizeof(BlockTables)))),
+        end_(weight_.row(call.end)),
+        to_next_(call.next != nullptr ? static_cast<const std::byte*>(call.next) - end_ : 0) {}
 
   // body(row), row being an Fp8Row, a Bf16Row or an Mxfp4Row.
   template <class Body>
   [[gnu::always_inline]] void visit(std::int64_t output, Body&& body) noexcept {
     const std::int64_t offset = output * weight_.inputs;
     if (weight_.format == LinearFormat::bf16)
-      return body(Bf16Row{static_cast<const std::uint16_t*>(weight_.data) + offset});
+      return body(Bf16Row{static_cast<const std::uint16_t*>(weight_.data) + offset, ahead_of(output)});
     if (weight_.format == LinearFormat::mxfp4)
       return body(Mxfp4Row{static_cast<const std::uint8_t*>(weight_.data) + offset / 2,
-                           weight_.exponents + offset / mxfp4_block});
+                           weight_.exponents + offset / mxfp4_block, ahead_of(output)});
     const auto* codes = static_cast<const std::uint8_t*>(weight_.data) + offset;
     choose_tables(output);
-    if (regular_) return body(Fp8Row{codes, tables_, small_of(output)});
+    if (regular_) return body(Fp8Row{codes, tables_, small_of(output), ahead_of(output)});
     for (std::int64_t e = 0; e < weight_.inputs; ++e)
       plain_[e] = bf16_from_f32(e4m3_to_f32(codes[e]) * scales_[e / linear_block]);
-    body(Bf16Row{plain_});
+    body(Bf16Row{plain_, {}});
   }
 
  private:
   const std::uint8_t* small_of(std::int64_t output) const noexcept {
     if (weight_.small_codes == nullptr) return nullptr;
-    return weight_.small_codes + output * ((weight_.scale_columns + 7) / 8);
+    const std::uint8_t* small = weight_.small_codes + output * ((weight_.scale_columns + 7) / 8);
+    _mm_prefetch(reinterpret_cast<const char*>(small) + 128, _MM_HINT_T0);
+    return small;
+  }
+
+  // Beyond the end of the call lies what comes next.
+  Ahead ahead_of(std::int64_t output) const noexcept {
+    const std::int64_t left = end_ - weight_.row(output);
+    Ahead ahead;
+    if (left <= ahead.far) ahead.far += to_next_;
+    if (left <= ahead.near) ahead.near += to_next_;
+    return ahead;
   }
 
   void choose_tables(std::int64_t output) noexcept {
@@ -180,6 +199,8 @@ class WeightRows {
   const float* scales_ = nullptr;                   // those the tables are for
   std::int64_t tables_begin_ = 0, tables_end_ = 0;  // outputs that have these scales
   bool regular_ = true;
+  const std::byte* end_;  // of the call's weights
+  std::int64_t to_next_;
 };
 
 inline const std::uint16_t* packed_row(const LinearCall& call, std::int64_t row) noexcept {

@@ -62,8 +62,8 @@ struct WidenedMul {
   static void spread(const std::uint16_t* packed, float* group) noexcept {
     for (int part = 0; part < parts; ++part) store(load_bits(packed + part * 2 * width), group, part);
   }
-  static const float* hold(const std::uint16_t* packed, std::int64_t padded, float* target) noexcept {
-    for (std::int64_t q = 0; q < padded; q += 32) spread(packed + q, target + q);
+  static const float* hold(const std::uint16_t* packed, std::int64_t padded, float* target, bool held) noexcept {
+    for (std::int64_t q = held ? padded : 0; q < padded; q += 32) spread(packed + q, target + q);
     return target;
   }
   static Vector add(Vector sum, Bits weights, const float* group, int part) noexcept {
