@@ -89,8 +89,9 @@ void multiply_rows(const LinearCall& call) noexcept {
 }
 
 // Many rows. Inputs are spread for a group of rows that stays in the second-level cache, weights are expanded for
-// Mul::outputs outputs at a time, both as strips: all that one accumulator sees, so that its sums stay in registers.
-// Inputs are laid out as [accumulator][block][row][32], weights, of one accumulator, as [block][output][32].
+// Mul::outputs outputs at a time, both as strips: all that a pair of accumulators sees, one after the other with sums
+// in registers. Inputs are laid out as [accumulator][block][row][32], weights, of each of the pair, as
+// [block][output][32].
 template <class Mul>
 class Panel {
  public:
@@ -102,7 +103,8 @@ class Panel {
         rows_(call, scratch_.decoding),
         x_(reinterpret_cast<Element*>(scratch_.x)),
         w_(reinterpret_cast<Element*>(scratch_.w)),
-        blocks_(padded_inputs(call.weight.inputs) / linear_block) {}
+        blocks_(padded_inputs(call.weight.inputs) / linear_block),
+        strip_blocks_(LinearScratch::strip_inputs(call.weight.inputs) / linear_block) {}
 
   void run() noexcept {
     const std::int64_t most = LinearScratch::group_rows(call_.weight.inputs), groups = (call_.rows + most - 1) / most;
@@ -113,14 +115,12 @@ class Panel {
         for (std::int64_t row = 0; row < rows; ++row) spread_row(first + row, row);
       for (std::int64_t o = call_.begin; o < call_.end; o += Mul::outputs) {
         const int outputs = static_cast<int>(call_.end - o < Mul::outputs ? call_.end - o : Mul::outputs);
-        set_next(o + outputs, (blocks_ + strip_blocks - 1) / strip_blocks * 4 * ((rows + Mul::rows - 1) / Mul::rows));
-        for (std::int64_t begin = 0; begin < blocks_; begin += strip_blocks) {
-          const std::int64_t end = begin + strip_blocks < blocks_ ? begin + strip_blocks : blocks_;
+        set_next(o + outputs, (blocks_ + strip_blocks_ - 1) / strip_blocks_ * 2 * ((rows + Mul::rows - 1) / Mul::rows));
+        for (std::int64_t begin = 0; begin < blocks_; begin += strip_blocks_) {
+          const std::int64_t end = begin + strip_blocks_ < blocks_ ? begin + strip_blocks_ : blocks_;
           const Strip strip{begin, end, end == blocks_};
           multiply_all<0>(strip, first, rows, o, outputs);
           multiply_all<1>(strip, first, rows, o, outputs);
-          multiply_all<2>(strip, first, rows, o, outputs);
-          multiply_all<3>(strip, first, rows, o, outputs);
         }
       }
     }
@@ -128,8 +128,6 @@ class Panel {
 
  private:
   static constexpr int tile_sums = 4 * Mul::rows * Mul::outputs * 16;  // [accumulator][row][output][lane]
-  // Blocks of a strip: so many that what an accumulator sees of a tile's weights stays in the first-level cache.
-  static constexpr std::int64_t strip_blocks = 16;
 
   struct Strip {
     std::int64_t begin, end;  // blocks
@@ -137,6 +135,7 @@ class Panel {
   };
 
   std::int64_t tile_elements() const noexcept { return Mul::rows * blocks_ * linear_block; }
+  std::int64_t strip_elements() const noexcept { return strip_blocks_ * Mul::outputs * 32; }  // of an accumulator
 
   void spread_row(std::int64_t row, std::int64_t at) noexcept {
     const std::uint16_t* packed = packed_row(call_, row);
@@ -145,27 +144,27 @@ class Panel {
       for (int a = 0; a < 4; ++a, packed += 32) Mul::spread(packed, tile + (a * blocks_ + block) * Mul::rows * 32);
   }
 
-  // What an accumulator sees of a strip.
-  template <int accumulator>
+  // What a pair of accumulators sees of a strip.
+  template <int pair>
   void multiply_all(const Strip& strip, std::int64_t first, std::int64_t rows, std::int64_t o, int outputs) noexcept {
-    for (int n = 0; n < outputs; ++n) expand<accumulator>(strip, o + n, w_ + n * 32);
-    const Element* x = x_ + (accumulator * blocks_ + strip.begin) * Mul::rows * 32;
+    for (int n = 0; n < outputs; ++n) expand<pair>(strip, o + n, w_ + n * 32);
+    const Element* x = x_ + (2 * pair * blocks_ + strip.begin) * Mul::rows * 32;
     float* sums = scratch_.sums;
     for (std::int64_t row = 0; row < rows; row += Mul::rows, x += tile_elements(), sums += tile_sums) {
-      multiply_tile<accumulator>(strip, x, rows - row, sums);
-      if (accumulator == 3 && strip.last)
+      multiply_tile<pair>(strip, x, rows - row, sums);
+      if (pair == 1 && strip.last)
         finish(sums, first + row, rows - row < Mul::rows ? rows - row : Mul::rows, o, outputs);
     }
   }
 
-  // Decodes twice as much as it needs, for each accumulator anew: what they write then stays in the first-level cache.
-  template <int accumulator>
+  // Decodes one pair of accumulators' weights, so that what is written stays in the first-level cache.
+  template <int pair>
   void expand(const Strip& strip, std::int64_t output, Element* target) noexcept {
-    constexpr int pair = accumulator / 2;
     rows_.visit(
         output, [&](const auto& row) __attribute__((always_inline)) {
           const auto step = [&](const Unpacked& w, std::int64_t block, int, int part) __attribute__((always_inline)) {
-            Mul::store(accumulator % 2 == 0 ? w.even : w.odd, target + block * Mul::outputs * 32, part);
+            Mul::store(w.even, target + block * Mul::outputs * 32, part);
+            Mul::store(w.odd, target + strip_elements() + block * Mul::outputs * 32, part);
           };
           const std::int64_t at = strip.begin * linear_block, end = strip.end * linear_block;
           walk<pair, pair + 1>(row.from(strip.begin), (end < call_.weight.inputs ? end : call_.weight.inputs) - at,
@@ -173,45 +172,57 @@ class Panel {
         });
   }
 
-  template <int accumulator>
+  template <int pair>
   void multiply_tile(const Strip& strip, const Element* x, std::int64_t rows, float* sums) noexcept {
     prefetch_next();
     static_assert(Mul::rows == 3);
     if (rows >= 3)
-      multiply_strip<3, accumulator>(strip, x, w_, sums);
+      multiply_strip<3, pair>(strip, x, sums);
     else if (rows == 2)
-      multiply_strip<2, accumulator>(strip, x, w_, sums);
+      multiply_strip<2, pair>(strip, x, sums);
     else
-      multiply_strip<1, accumulator>(strip, x, w_, sums);
+      multiply_strip<1, pair>(strip, x, sums);
   }
 
-  // Leaves the sums of an accumulator in its place. Where they are complete, those of accumulator 1 take the ones of 0
-  // along, and those of 3 all others.
-  template <int R, int accumulator>
-  static void multiply_strip(const Strip& strip, const Element* x, const Element* w, float* sums) noexcept {
+  // Leaves the sums of each accumulator in its place. Where they are complete, those of a pair are added while they are
+  // at hand, and all of them end in the place of accumulator 0.
+  template <int R, int pair>
+  void multiply_strip(const Strip& strip, const Element* x, float* sums) noexcept {
     constexpr int width = Lanes::part_width, quarter = tile_sums / 4;
+    const std::int64_t blocks = strip.end - strip.begin;
     for (int part = 0; part < parts; ++part) {
-      const auto at = [&](int a, int r, int n) __attribute__((always_inline)) {
-        return sums + a * quarter + (r * Mul::outputs + n) * 16 + part * width;
+      alignas(64) float even[R][Mul::outputs][width];
+      const auto at = [&](int accumulator, int r, int n) __attribute__((always_inline)) {
+        return sums + accumulator * quarter + (r * Mul::outputs + n) * 16 + part * width;
       };
-      Vector acc[R][Mul::outputs];
-      for (int r = 0; r < R; ++r)
-        for (int n = 0; n < Mul::outputs; ++n)
-          acc[r][n] = strip.begin == 0 ? Vector{} : Mul::load_sums(at(accumulator, r, n));
-      for (std::int64_t block = strip.begin; block < strip.end; ++block, x += Mul::rows * 32, w += Mul::outputs * 32)
-        Mul::template add_tile<R>(acc, x, w, part);
-      x -= (strip.end - strip.begin) * Mul::rows * 32;
-      w -= (strip.end - strip.begin) * Mul::outputs * 32;
-      for (int r = 0; r < R; ++r)
-        for (int n = 0; n < Mul::outputs; ++n) {
-          int target = accumulator;
-          if (accumulator % 2 == 1 && strip.last) {
-            target = 0;
-            if (accumulator == 3) acc[r][n] = Mul::load_sums(at(2, r, n)) + acc[r][n];
-            acc[r][n] = Mul::load_sums(at(0, r, n)) + acc[r][n];
-          }
-          Mul::store_sums(acc[r][n], at(target, r, n));
-        }
+      const auto multiply = [&]<int odd>(auto&& keep) __attribute__((always_inline)) {
+        Vector acc[R][Mul::outputs];
+        for (int r = 0; r < R; ++r)
+          for (int n = 0; n < Mul::outputs; ++n)
+            acc[r][n] = strip.begin == 0 ? Vector{} : Mul::load_sums(at(2 * pair + odd, r, n));
+        const Element* inputs = x + odd * blocks_ * Mul::rows * 32;
+        const Element* weights = w_ + odd * strip_elements();
+        for (std::int64_t block = 0; block < blocks; ++block, inputs += Mul::rows * 32, weights += Mul::outputs * 32)
+          Mul::template add_tile<R>(acc, inputs, weights, part);
+        for (int r = 0; r < R; ++r)
+          for (int n = 0; n < Mul::outputs; ++n) keep(acc[r][n], r, n);
+      };
+      if (!strip.last) {  // apart: one loop with a choice of targets is a tenth slower
+        multiply.template operator()<0>([&](Vector sum, int r, int n) __attribute__((always_inline)) {
+          Mul::store_sums(sum, at(2 * pair, r, n));
+        });
+        multiply.template operator()<1>([&](Vector sum, int r, int n) __attribute__((always_inline)) {
+          Mul::store_sums(sum, at(2 * pair + 1, r, n));
+        });
+        continue;
+      }
+      multiply.template operator()<0>([&](Vector sum, int r, int n)
+                                          __attribute__((always_inline)) { Mul::store_sums(sum, even[r][n]); });
+      multiply.template operator()<1>([&](Vector sum, int r, int n) __attribute__((always_inline)) {
+        sum = Mul::load_sums(even[r][n]) + sum;
+        if (pair == 1) sum = Mul::load_sums(at(0, r, n)) + sum;
+        Mul::store_sums(sum, at(0, r, n));
+      });
     }
   }
 
@@ -244,7 +255,7 @@ class Panel {
   WeightRows rows_;
   Element* x_;
   Element* w_;
-  std::int64_t blocks_;
+  std::int64_t blocks_, strip_blocks_;
   const char* next_ = nullptr;
   const char* next_end_ = nullptr;
   std::int64_t next_step_ = 0;  // bytes per strip

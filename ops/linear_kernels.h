@@ -116,24 +116,29 @@ struct LinearScratch {
 
   std::byte* decoding;  // tables of 64 bytes per block, then a row of bf16 weights
   std::byte* x;         // inputs of a group of rows, up to 4 bytes each
-  std::byte* w;         // a tile of weights, up to 4 bytes each
+  std::byte* w;         // a strip of a tile's weights for two accumulators, up to 4 bytes each
   float* sums;          // 4 x 16 lanes for each output of a tile and each row of a group
 
   LinearScratch(std::byte* memory, std::int64_t inputs) noexcept
       : decoding(memory),
         x(decoding + padded_inputs(inputs) / linear_block * 64 + padded_inputs(inputs) * 2),
         w(x + group_rows(inputs) * padded_inputs(inputs) * 4),
-        sums(reinterpret_cast<float*>(w + tile_outputs * padded_inputs(inputs) * 4)) {}
+        sums(reinterpret_cast<float*>(w + tile_outputs * strip_inputs(inputs) * 2)) {}
 
   // A multiple of 3, from 6 to 96.
   static constexpr std::int64_t group_rows(std::int64_t inputs) noexcept {
     const std::int64_t threes = group_bytes / (12 * padded_inputs(inputs));
     return 3 * (threes < 2 ? 2 : threes > 32 ? 32 : threes);
   }
+  // Inputs of a strip of weights, which stays in the first-level cache: a whole row where it can, since between strips
+  // sums are kept for each accumulator; else a multiple of 8 blocks.
+  static constexpr std::int64_t strip_inputs(std::int64_t inputs) noexcept {
+    return padded_inputs(inputs) <= 2048 ? padded_inputs(inputs) : 1024;
+  }
   static constexpr std::size_t bytes(std::int64_t inputs) noexcept {
     const std::int64_t row = padded_inputs(inputs), rows = group_rows(inputs);
-    return static_cast<std::size_t>(row / linear_block * 64 + row * 2 + (rows + tile_outputs) * row * 4 +
-                                    rows * tile_outputs * 4 * 64);
+    return static_cast<std::size_t>(row / linear_block * 64 + row * 2 + rows * row * 4 +
+                                    tile_outputs * strip_inputs(inputs) * 2 + rows * tile_outputs * 4 * 64);
   }
 };
 
