@@ -49,6 +49,9 @@ class Speculation {
   void pass(std::vector<std::int32_t>& history, std::int64_t most, const Sampler& sampler, ForwardOptions options,
             const Draw& draw);
 
+  // The guesses of the pass under way: guess i comes true if draw number i of the pass appends it.
+  std::span<const std::int32_t> guesses() const noexcept { return guesses_; }
+
   const SpeculationStats& stats() const noexcept { return stats_; }
 
  private:

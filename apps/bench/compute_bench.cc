@@ -2,46 +2,13 @@
 
 #include <algorithm>
 #include <optional>
-#include <random>
 #include <unordered_map>
 
+#include "apps/bench/made_up.h"
 #include "runtime/clock.h"
 
 namespace millrace {
-namespace {
-
-// A cache of `rows` rows of normally distributed keys and values, the same every 256 rows.
-KvCache random_cache(const Engine& engine, std::int64_t rows) {
-  const auto layers = engine.program().kv_layers();
-  KvCache cache(layers, engine.kv_dtype(), engine.context());
-  cache.reserve(rows);
-  std::mt19937 generator(1);
-  std::normal_distribution<float> normal;
-  for (std::size_t layer = 0; layer < layers.size(); ++layer) {
-    const LayerKvShape& shape = layers[layer];
-    constexpr std::int64_t block = KvCache::page_rows;
-    std::vector<float> keys(static_cast<std::size_t>(block * shape.kv_heads * shape.qk_dim));
-    std::vector<float> values(static_cast<std::size_t>(block * shape.kv_heads * shape.v_dim));
-    for (std::vector<float>* block_of : {&keys, &values})
-      for (float& value : *block_of) value = normal(generator);
-    for (std::int64_t row = 0; row < rows; row += block)
-      cache.write(static_cast<int>(layer), row, std::min(block, rows - row), keys.data(), values.data());
-  }
-  cache.advance(rows);
-  return cache;
-}
-
-}  // namespace
-
 ComputeBench::ComputeBench(const Engine& engine) : engine_(engine), executor_(std::make_shared<Executor>(engine)) {}
-
-std::vector<std::int32_t> ComputeBench::tokens(std::int64_t count) {
-  std::mt19937 generator(2);
-  std::uniform_int_distribution<std::int32_t> id(0, static_cast<std::int32_t>(engine_.config().vocab - 1));
-  std::vector<std::int32_t> ids(static_cast<std::size_t>(count));
-  for (std::int32_t& value : ids) value = id(generator);
-  return ids;
-}
 
 std::uint64_t ComputeBench::bytes_for(const Engine& headers, std::int64_t batch, std::int64_t passes) {
   const MemoryPlan& plan = headers.plan();
@@ -54,8 +21,7 @@ std::uint64_t ComputeBench::bytes_for(const Engine& headers, std::int64_t batch,
 const Session& ComputeBench::holding(std::int64_t depth) {
   if (held_ && held_->length() == depth) return *held_;
   held_.reset();
-  held_.emplace(executor_);
-  if (depth > 0) held_->adopt(tokens(depth), random_cache(engine_, depth));
+  held_.emplace(made_up_session(executor_, depth));
   return *held_;
 }
 
@@ -65,7 +31,7 @@ double ComputeBench::run(const ComputeCase& what, const Parallel& parallel, Obse
   std::vector<SessionStep> steps(sessions.size());
   PassOptions options{.parallel = &parallel};
   const std::int64_t length = what.prompt > 0 ? what.prompt : 1, passes = what.generate + 1;
-  const std::vector<std::int32_t> ids = tokens(length * what.batch * passes);
+  const std::vector<std::int32_t> ids = made_up_tokens(engine_, length * what.batch * passes);
   Clock::time_point start = Clock::now();
   std::uint64_t misses = misses_so_far();
   for (std::int64_t pass = 0; pass < passes; ++pass) {
@@ -94,7 +60,7 @@ std::uint64_t ComputeBench::misses_so_far() const {
 double ComputeBench::seconds_without_misses(const ComputeCase& what, const Parallel& parallel) {
   constexpr int tries = 24;
   constexpr std::size_t enough = 5;
-  const std::vector<std::int32_t> ids = tokens(what.batch);
+  const std::vector<std::int32_t> ids = made_up_tokens(engine_, what.batch);
   std::vector<double> seconds;
   for (int i = 0; i < tries && seconds.size() < enough; ++i) {
     std::vector<Session> sessions;

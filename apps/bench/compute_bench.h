@@ -1,6 +1,5 @@
-// ComputeBench: prefills and decodes of an engine, to be timed again and again. Tokens are random ids, the same every
-// time, so that every time the same experts are read. A session that is to hold tokens already gets random keys and
-// values for them: attending to them takes the same time, and no prefill is needed. Used by one thread.
+// ComputeBench: prefills and decodes of an engine, to be timed again and again. Tokens are made up
+// (made_up.h). Used by one thread.
 #pragma once
 
 #include <cstdint>
@@ -50,7 +49,6 @@ class ComputeBench {
  private:
   std::uint64_t misses_so_far() const;
   const Session& holding(std::int64_t depth);
-  std::vector<std::int32_t> tokens(std::int64_t count);
 
   const Engine& engine_;
   std::shared_ptr<Executor> executor_;

@@ -51,7 +51,7 @@ Series parse_series(const nlohmann::json& json) {
   return {json.at("values").get<std::vector<double>>()};
 }
 
-// Reports of before experts were told apart have none.
+// Reports of before such a thing was measured have none.
 Series parse_optional(const nlohmann::json& json, const char* key) {
   return json.contains(key) ? parse_series(json.at(key)) : Series();
 }
@@ -69,6 +69,10 @@ BenchResult parse_result(const nlohmann::json& json) {
           .flops = json.at("flops"),
           .to_read = parse_optional(json, "to_read"),
           .to_compute = parse_optional(json, "to_compute"),
+          .guesses = json.value("guesses", ""),
+          .plain_rate = parse_optional(json, "plain_rate"),
+          .ratio = parse_optional(json, "ratio"),
+          .tokens_per_pass = parse_optional(json, "tokens_per_pass"),
           .kinds = {},
           .between_seconds = json.at("between_seconds")};
 }
@@ -91,6 +95,7 @@ std::string BenchResult::title() const {
   const std::string on = fmt::format("{}, {} thread{}", measure, threads, threads == 1 ? "" : "s");
   if (measure == "prefill") return fmt::format("{}, {} tokens", on, prompt);
   if (measure == "decode") return fmt::format("{}, batch {}, depth {}", on, batch, depth);
+  if (measure == "mtp") return fmt::format("{}, {}", on, guesses);
   return on;
 }
 
@@ -114,6 +119,10 @@ nlohmann::ordered_json bench_json(const BenchReport& report) {
                        {"flops", result.flops},
                        {"to_read", series_json(result.to_read)},
                        {"to_compute", series_json(result.to_compute)},
+                       {"guesses", result.guesses},
+                       {"plain_rate", series_json(result.plain_rate)},
+                       {"ratio", series_json(result.ratio)},
+                       {"tokens_per_pass", series_json(result.tokens_per_pass)},
                        {"kinds", kinds_json(result)},
                        {"between_seconds", result.between_seconds}});
   return {{"format", format_name},         {"version", report.version},

@@ -37,7 +37,7 @@ struct BenchCeiling {
 };
 
 struct BenchResult {
-  std::string measure;  // "prefill", "decode", "load"
+  std::string measure;  // "prefill", "decode", "load", "mtp"
   int threads = 0;
   std::int64_t prompt = 0;      // tokens of a prefill
   std::int64_t batch = 0;       // sessions in one pass of a decode
@@ -48,6 +48,10 @@ struct BenchResult {
   // Where experts are streamed, seconds of a pass: to read those that were missing at the disk's rate, and to compute
   // with all of them in memory. The longer of both is the best.
   Series to_read, to_compute;
+  // Of "mtp": how many guesses, and which of them come true where that is made up; the rate without guesses in the same
+  // round, what the rate with them is of that, and how many tokens a pass gave.
+  std::string guesses;
+  Series plain_rate, ratio, tokens_per_pass;
   std::vector<BenchKind> kinds;
   double between_seconds = 0;  // per pass, outside of steps
 

@@ -164,12 +164,13 @@ std::uint64_t read_bytes(const BenchPlan& plan, std::uint64_t budget) {
 }
 
 std::uint64_t computing_bytes(const BenchPlan& plan, const Engine& headers) {
-  if (plan.prompts.empty() && plan.batches.empty()) return 0;
+  const std::uint64_t guesses = plan.guesses ? guessing_bytes(headers, *plan.guesses, plan.rounds) : 0;
+  if (plan.prompts.empty() && plan.batches.empty()) return guesses;
   std::int64_t batch = 1, passes = plan.generate;
   for (const std::int64_t sessions : plan.batches) batch = std::max(batch, sessions);
   for (const std::int64_t prompt : plan.prompts) passes = std::max(passes, prompt / headers.chunk() + 1);
   const std::size_t disk = DiskRate::bytes_for(static_cast<std::size_t>(headers.plan().experts.slot_bytes));
-  return read_bytes(plan, headers.plan().budget) + Buffer::footprint(disk) +
+  return read_bytes(plan, headers.plan().budget) + Buffer::footprint(disk) + guesses +
          ComputeBench::bytes_for(headers, batch, std::min(passes, headers.context()));
 }
 
@@ -216,6 +217,7 @@ BenchReport run_bench(const BenchPlan& plan) {
   report.model = model_name(*engine);
   report.weights = engine->weight_format() == WeightFormat::fp8 ? "fp8" : "bf16";
   compute(plan, *engine, report);
+  if (plan.guesses) measure_guesses(*engine, *plan.guesses, plan.rounds, plan.progress, report);
   return report;
 }
 

@@ -5,9 +5,11 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "apps/bench/guess_bench.h"
 #include "apps/bench/report.h"
 #include "model/engine.h"
 
@@ -24,6 +26,7 @@ struct BenchPlan {
   std::int64_t generate = 64;              // tokens of a decode, per session and round
   int rounds = 5;
   bool load = true;
+  std::optional<GuessPlan> guesses = {};                   // of prediction layers; measured on the most threads
   std::uint64_t read_bytes = std::uint64_t{1} << 30;       // of the measured read: many times what caches hold
   std::function<void(const std::string& stage)> progress;  // may be empty
 };

@@ -56,6 +56,22 @@ std::string streaming_text(const BenchReport& report) {
   return text;
 }
 
+// What guesses of prediction layers are good for.
+std::string guesses_text(const BenchReport& report) {
+  std::string text;
+  for (const BenchResult& result : report.results) {
+    if (result.ratio.values.empty()) continue;
+    if (text.empty())
+      text = fmt::format("\n{:<40}{:>10} {:<10}{:<20}{:>8}  {}\n", "guesses of prediction layers", "without", "", "",
+                         "ratio", "spread");
+    text += fmt::format("  {:<38}{:>10} {:<10}{:<20}{:>8.2f}  {:.2f} - {:.2f}\n", result.title(),
+                        number(result.plain_rate.median()), result.unit,
+                        fmt::format("{:.2f} tokens/pass", result.tokens_per_pass.median()), result.ratio.median(),
+                        result.ratio.low(), result.ratio.high());
+  }
+  return text;
+}
+
 constexpr double least_share = 0.005;  // kinds with less are one line
 
 // Where the time of one pass goes.
@@ -92,7 +108,7 @@ std::string bench_text(const BenchReport& report) {
   std::string text = fmt::format("{}, tier {}\n{}, numerics {}, weights {}, {} rounds", report.processor, report.tier,
                                  report.model, report.numerics, report.weights, report.rounds);
   if (!report.disk.empty()) text += fmt::format(", disk read by {}", report.disk);
-  text += "\n\n" + ceilings_text(report) + results_text(report) + streaming_text(report);
+  text += "\n\n" + ceilings_text(report) + results_text(report) + streaming_text(report) + guesses_text(report);
   // Of every prefill and decode on the most threads.
   int threads = 0;
   for (const BenchResult& result : report.results) threads = std::max(threads, result.threads);

@@ -9,6 +9,7 @@
 #include "apps/cli/bench_routing.h"
 #include "apps/cli/command.h"
 #include "apps/common/json_text.h"
+#include "apps/common/mtp_flag.h"
 #include "apps/common/options.h"
 #include "apps/common/output.h"
 #include "loader/atomic_file.h"
@@ -24,8 +25,10 @@ struct BenchFlags {
   std::vector<std::int64_t> prompts = {512}, batches = {1, 4, 8}, depths = {0, 4096, 32768};
   std::int64_t generate = 64;
   int rounds = 5;
-  std::vector<std::string> only = {"prefill", "decode", "load"};
+  std::vector<std::string> only = {"prefill", "decode", "load", "mtp"};
   std::string json;
+  MtpFlag mtp{.text = "off"};
+  std::vector<double> accepted;
   bool kernels = false;
   std::vector<std::string> compare;
   std::string trace, replay;
@@ -61,11 +64,20 @@ BenchPlan plan_of(const BenchFlags& flags) {
   plan.generate = flags.generate;
   plan.rounds = flags.rounds;
   plan.load = wants("load");
+  if (wants("mtp") && flags.mtp.guesses() != 0) {
+    plan.guesses = GuessPlan{.guesses = flags.mtp.guesses(),
+                             .accepted = flags.accepted,
+                             .depth = flags.depths.front(),
+                             .tokens = flags.generate};
+    plan.engine.mtp_layers = flags.mtp.layers();
+  }
   plan.progress = tell;
   return plan;
 }
 
 int bench(const BenchFlags& flags) {
+  if (flags.mtp.guesses() == 0 && (flags.only == std::vector<std::string>{"mtp"} || !flags.accepted.empty()))
+    usage_error("--mtp", "how many guesses? auto or a number from 1");
   if (!flags.compare.empty()) return compare(flags);
   if (!flags.replay.empty()) {
     write_output(replay_report(RoutingTrace::read(flags.replay)));
@@ -108,13 +120,19 @@ Run declare_bench(CLI::App& app) {
       ->check(CLI::Range(std::int64_t{1}, most));
   list("--batch", flags->batches, "sessions decoding in one pass; default: 1,4,8", std::int64_t{1}, most);
   list("--depth", flags->depths, "tokens held before, made up; default: 0,4096,32768", std::int64_t{0}, most);
+  flags->mtp.add_to(app);
+  app.get_option("--mtp")->description("also decode with guesses: auto, off (default), 1, 2 or 3 per pass");
+  app.add_option("--accept", flags->accepted, "make up the shares of 1st, 2nd, ... guesses that come true")
+      ->option_text("P,...")
+      ->delimiter(',')
+      ->check(CLI::Range(0.0, 1.0));
   app.add_option("--rounds", flags->rounds, "how often everything is measured; default: 5")
       ->option_text("N")
       ->check(CLI::Range(1, 1000));
-  app.add_option("--only", flags->only, "some of prefill,decode,load")
+  app.add_option("--only", flags->only, "some of prefill,decode,load,mtp")
       ->option_text("WHAT,...")
       ->delimiter(',')
-      ->check(CLI::IsMember(std::vector<std::string>{"prefill", "decode", "load"}));
+      ->check(CLI::IsMember(std::vector<std::string>{"prefill", "decode", "load", "mtp"}));
   app.add_option("--json", flags->json, "write the results to a file")->option_text("F");
   app.add_option("--compare", flags->compare, "what changed between two such files, beyond noise")
       ->option_text("A B")

@@ -73,6 +73,23 @@ TEST(BenchReport, StreamedExpertsHaveTheirOwnBest) {
   EXPECT_TRUE(parse_bench_json(json.dump(), "a.json").results[0].to_read.values.empty());
 }
 
+TEST(BenchReport, GuessesAreComparedWithNone) {
+  BenchResult guessing{.measure = "mtp", .threads = 2, .unit = "tokens/s", .guesses = "auto, accept 0.8,0.6"};
+  guessing.rate.values = {24, 26};
+  guessing.plain_rate.values = {20, 20};
+  guessing.ratio.values = {1.2, 1.3};
+  guessing.tokens_per_pass.values = {1.75, 1.77};
+  const BenchReport before = report({guessing});
+  const std::string text = bench_text(before);
+  for (const char* part : {"mtp, 2 threads, auto, accept 0.8,0.6", "20.0 tokens/s", "1.76 tokens/pass", "1.25  1.20"})
+    EXPECT_NE(text.find(part), std::string::npos) << part << " in\n" << text;
+  const BenchResult after = parse_bench_json(bench_json(before).dump(), "a.json").results.at(0);
+  EXPECT_EQ(after.title(), guessing.title());
+  EXPECT_EQ(after.ratio.values, guessing.ratio.values);
+  EXPECT_EQ(after.plain_rate.values, guessing.plain_rate.values);
+  EXPECT_EQ(after.tokens_per_pass.values, guessing.tokens_per_pass.values);
+}
+
 TEST(BenchReport, RefusesOtherFiles) {
   for (const char* text : {"", "{}", "[]", R"({"format": "else"})", R"({"format": "millrace-bench-1", "version": 1})"})
     EXPECT_NE(test::error_of(Errc::bad_file, [&] { parse_bench_json(text, "a.json"); }).find("a.json"),

@@ -449,6 +449,13 @@ benchmarking() {
   refused 1 "trace.json" bench --compare bench.json trace.json
   refused 2 "depth" bench --depth -1
   refused 2 "only" bench --only everything
+  run 0 bench --threads 1 --only mtp --mtp 2 --accept 0.8,0.6 --gen 8 --rounds 1 --json guesses.json
+  grep -q 'mtp, 1 thread, 2, accept 0.8,0.6 .*tokens/pass' out || complain "bench --mtp: $(cat out)"
+  json guesses.json "bench --mtp --json"
+  refused 2 "--mtp" bench --only mtp
+  refused 2 "--mtp" bench --accept 0.8
+  refused 1 "do not rise" bench --threads 1 --only mtp --mtp 2 --accept 0.6,0.8
+  refused 1 "prediction layers" bench --threads 1 --only mtp --mtp 7
   run 0 bench --threads 1 --gen 3 --trace-experts routing.txt
   run 0 plan --no-probe --json --trace routing.txt
   grep -q '"hit_rate_from":"trace"' out || complain "plan --trace: $(cat out)"
