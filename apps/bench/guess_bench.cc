@@ -31,7 +31,7 @@ class Text {
         guesses_(guesses),
         depth_(depth),
         session_(made_up_session(executor, depth)),
-        sampler_(default_sampling(executor->engine()), vocab_, vocab_),
+        sampler_(sampling(executor->engine(), plan), vocab_, vocab_),
         history_(made_up_tokens(executor->engine(), depth + 1)) {
     if (!plan.accepted.empty()) acceptance_.emplace(plan.accepted);
   }
@@ -52,6 +52,12 @@ class Text {
   }
 
  private:
+  // Where guesses are made up the logits may be those of random weights: as likely as each other, so that finding the
+  // likeliest of them (top-p) would take longer than in any text.
+  static SamplingOptions sampling(const Engine& engine, const GuessPlan& plan) {
+    return plan.accepted.empty() ? default_sampling(engine) : SamplingOptions();
+  }
+
   // Returns the number of tokens it appends.
   std::int64_t pass(Speculation& speculation) {
     std::int64_t drawn = 0;
