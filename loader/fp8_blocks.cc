@@ -122,32 +122,6 @@ std::int64_t find_nan_code(std::span<const std::uint8_t> codes) noexcept {
   return -1;
 }
 
-bool mark_small_codes(const std::uint8_t* codes, std::int64_t columns, std::int64_t begin, std::int64_t end,
-                      std::uint8_t* small_codes) noexcept {
-  const std::int64_t blocks = (columns + block - 1) / block, row_bytes = (blocks + 7) / 8;
-  std::uint8_t nan = 0;
-  for (std::int64_t row = begin; row < end; ++row) {
-    std::uint8_t* marks = small_codes + row * row_bytes;
-    std::fill_n(marks, row_bytes, std::uint8_t{0});
-    for (std::int64_t b = 0; b < blocks; ++b) {
-      const std::uint8_t* run = codes + row * columns + b * block;
-      const std::int64_t count = std::min(block, columns - b * block);
-      std::uint8_t found = 0;
-      const auto look = [&](std::int64_t i) {
-        found |= static_cast<std::uint8_t>((run[i] & 0x78u) == 0);
-        nan |= static_cast<std::uint8_t>((run[i] & 0x7fu) == 0x7fu);
-      };
-      // A loop of fixed length becomes a few vectors.
-      if (count == block)
-        for (std::int64_t i = 0; i < block; ++i) look(i);
-      else
-        for (std::int64_t i = 0; i < count; ++i) look(i);
-      marks[b / 8] = static_cast<std::uint8_t>(marks[b / 8] | found << b % 8);
-    }
-  }
-  return nan == 0;
-}
-
 void dequantize_rows(const std::uint8_t* codes, std::int64_t columns, const BlockScales& scales, std::int64_t begin,
                      std::int64_t end, Bfloat16* out) noexcept {
   const FloatMode mode;

@@ -65,11 +65,6 @@ std::int64_t convert_scales(Dtype dtype, std::span<const std::byte> data, float*
 // The index of the first NaN code, or -1.
 std::int64_t find_nan_code(std::span<const std::uint8_t> codes) noexcept;
 
-// BlockScales::small_codes of rows [begin, end) of a weight (rows, columns); codes and small_codes are the whole
-// weight's. Whether none of the codes is NaN, which costs nothing here.
-bool mark_small_codes(const std::uint8_t* codes, std::int64_t columns, std::int64_t begin, std::int64_t end,
-                      std::uint8_t* small_codes) noexcept;
-
 // Rows [begin, end) of a weight (rows, columns): out = bf16(e4m3(code) * scale), the product rounded to fp32 first and
 // denormal products flushed, as kernels that decode on the fly do. codes and out are the whole weight's.
 void dequantize_rows(const std::uint8_t* codes, std::int64_t columns, const BlockScales& scales, std::int64_t begin,

@@ -8,6 +8,7 @@
 
 #include "loader/convert.h"
 #include "loader/mxfp4_blocks.h"
+#include "ops/fp8_marks.h"
 #include "runtime/error.h"
 #include "runtime/parallel.h"
 
@@ -195,9 +196,9 @@ const std::uint8_t* mark_small_codes(const StoredLinear& stored, const Parallel*
                                      std::span<std::byte> scales) {
   auto* marks = reinterpret_cast<std::uint8_t*>(scales.last(mark_bytes(stored)).data());
   std::atomic<bool> clean = true;
+  MarkSmallCodesFn* mark = mark_small_codes_kernel.best();
   for_rows(parallel, stored.out, [&](std::int64_t begin, std::int64_t end) {
-    if (!millrace::mark_small_codes(reinterpret_cast<const std::uint8_t*>(data), stored.in, begin, end, marks))
-      clean = false;
+    if (!mark(reinterpret_cast<const std::uint8_t*>(data), stored.in, begin, end, marks)) clean = false;
   });
   const auto run_bytes_loaded = static_cast<std::size_t>(run_bytes(stored));
   for (std::int64_t run = 0; run < stored.rows.runs && !clean; ++run)

@@ -163,17 +163,4 @@ TEST(Fp8Blocks, FindsTheFirstNanCode) {
 
 }  // namespace
 
-TEST(Fp8Blocks, MarksBlocksWithCodesOfExponentZero) {
-  const std::int64_t rows = 3, columns = 128 * 9 + 5;  // 10 blocks: two bytes of marks
-  std::vector<std::uint8_t> codes(static_cast<std::size_t>(rows * columns), 0x38), marks(6, 0xff);
-  codes[static_cast<std::size_t>(columns + 128)] = 0x87;           // row 1, first of block 1
-  codes[static_cast<std::size_t>(columns + 128 * 8 + 127)] = 0;    // row 1, last of block 8
-  codes[static_cast<std::size_t>(2 * columns + columns - 1)] = 3;  // row 2, last column
-  codes[static_cast<std::size_t>(2 * columns)] = 0x08;             // the smallest normal number
-  mark_small_codes(codes.data(), columns, 0, 2, marks.data());
-  EXPECT_THAT(marks, testing::ElementsAre(0, 0, 0x02, 0x01, 0xff, 0xff));
-  mark_small_codes(codes.data(), columns, 2, 3, marks.data());
-  EXPECT_THAT(marks, testing::ElementsAre(0, 0, 0x02, 0x01, 0, 0x02));
-}
-
 }  // namespace millrace
