@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "loader/uring_reader.h"
+#include "runtime/thread_slice.h"
 
 namespace millrace {
 namespace {
@@ -45,6 +46,7 @@ class ThreadReader final : public DiskReader {
   static constexpr int most_threads = 8;
 
   void work() noexcept {
+    take_short_slices();
     for (std::unique_lock lock(mutex_);;) {
       wake_.wait(lock, [this] { return stopping_ || waiting_ > 0; });
       if (stopping_) return;

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "runtime/error.h"
+#include "runtime/thread_slice.h"
 
 namespace millrace {
 namespace {
@@ -60,6 +61,7 @@ class UringReader final : public DiskReader {
   void wake_up() const noexcept { eventfd_write(wake_, 1); }
 
   void work() noexcept {
+    take_short_slices();
     watch();
     while (take_waiting() || free_.size() < slots_.size()) {
       io_uring_submit_and_wait(&ring_, 1);  // whatever could not be submitted stays in the ring for the next time
