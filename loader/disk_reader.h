@@ -24,6 +24,7 @@ struct DiskRead {
   std::size_t least = 0;        // how many must be there: a file may end after them
   std::byte* target = nullptr;  // stays valid until the read is done
   std::uint64_t tag = 0;        // for the caller
+  bool fresh = true;            // the target may lie in memory that nobody has touched
 };
 
 class DiskReader {

@@ -10,11 +10,12 @@ namespace {
 
 constexpr std::size_t large_page = std::size_t{2} << 20;  // smaller buffers are not aligned for direct reads
 
-// Enough under way to keep a disk busy, and no more, because a read that was begun is in the way of those that turn out
-// to be more urgent.
-int read_ahead_for(std::size_t slot_bytes) {
-  constexpr std::size_t bytes_under_way = std::size_t{32} << 20;
-  return static_cast<int>(std::clamp<std::size_t>(bytes_under_way / std::max<std::size_t>(slot_bytes, 1), 3, 32));
+// Enough under way to keep each disk busy, and no more: a read that was begun is in the way of those that turn out to
+// be more urgent, and a disk may report none as done before all are, so that nothing could be multiplied meanwhile.
+int read_ahead_for(std::size_t slot_bytes, std::size_t disks) {
+  constexpr std::size_t bytes_under_way = std::size_t{4} << 20;
+  const std::size_t experts = bytes_under_way / std::max<std::size_t>(slot_bytes, 1) + 1;
+  return static_cast<int>(std::min<std::size_t>(experts * disks, 32));
 }
 
 std::size_t most_experts(const ExpertImages& images) {
@@ -34,7 +35,8 @@ ExpertCache::ExpertCache(const ExpertImages& images, const ExpertCacheOptions& o
       images_(images),
       offsets_(expert_offsets(images_.experts())),
       policy_(images_.experts()),
-      read_ahead_(options.read_ahead > 0 ? options.read_ahead : read_ahead_for(images_.slot_bytes())),
+      read_ahead_(options.read_ahead > 0 ? options.read_ahead
+                                         : read_ahead_for(images_.slot_bytes(), 1 + options.copies.size())),
       overlap_(options.overlap),
       hints_(most_experts(images_)) {
   const std::uint64_t slot_bytes = images_.slot_bytes(), total = offsets_.back();
@@ -47,6 +49,7 @@ ExpertCache::ExpertCache(const ExpertImages& images, const ExpertCacheOptions& o
   read_ahead_ = std::max(1, std::min(read_ahead_, static_cast<int>(slots) - ExpertMlp::max_leases));
   memory_ = Buffer(std::max<std::size_t>(slots * slot_bytes, large_page), "expert cache");
   slots_.resize(slots);
+  touched_.resize(slots);
   slot_of_.assign(total, -1);
   arrived_.reserve(slots);
   queue_.reserve(most_experts(images_) + 1);
@@ -156,10 +159,9 @@ void ExpertCache::pump() noexcept {
   pump_hints();
 }
 
-// What hints announced comes after all that is demanded; one of these still under way lets the disk go on without a
-// gap.
+// What hints announced comes after all that is demanded.
 void ExpertCache::pump_hints() noexcept {
-  while (next_ == queue_.size() && reading_ <= 1 && hint_reads_ < most_hint_reads) {
+  while (next_ == queue_.size() && reading_ == 0 && hint_reads_ < most_hint_reads) {
     if (hinted_slot_ < 0 && !begin_hint()) return;
     begin_part(hinted_slot_, hint_bytes);
     if (all_begun(slots_[static_cast<std::size_t>(hinted_slot_)])) hinted_slot_ = -1;

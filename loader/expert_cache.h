@@ -124,8 +124,9 @@ class ExpertCache final : public ExpertSource, private DiskReader::Client {
   std::condition_variable changed_;  // a slot became ready or failed
   std::condition_variable work_;     // for the arranging thread
   std::vector<Slot> slots_;
-  std::vector<int> slot_of_;  // by expert, -1 where it is in none
-  std::vector<Key> queue_;    // demanded, from next_ on
+  std::vector<bool> touched_;  // slots that were filled before: their pages are there
+  std::vector<int> slot_of_;   // by expert, -1 where it is in none
+  std::vector<Key> queue_;     // demanded, from next_ on
   std::size_t next_ = 0;
   std::uint64_t demands_ = 0;
   ExpertHints hints_;

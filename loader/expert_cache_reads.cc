@@ -61,7 +61,8 @@ void ExpertCache::start_read(const Part& part, ExpertShards::Copy& copy) noexcep
                   .bytes = part.bytes,
                   .least = part.least,
                   .target = part.target,
-                  .tag = part.tag()});
+                  .tag = part.tag(),
+                  .fresh = !touched_[static_cast<std::size_t>(part.slot)]});
 }
 
 void ExpertCache::read_done(const DiskRead& read, int error) noexcept {
@@ -104,6 +105,7 @@ void ExpertCache::finish(int index) noexcept {
     return begin_rest(index);
   }
   if (slot.purpose == Purpose::demand) --reading_;
+  if (!slot.failure) touched_[static_cast<std::size_t>(index)] = true;
   ++stats_.reads;
   arrived_.push_back(index);
   work_.notify_one();

@@ -109,9 +109,9 @@ class UringReader final : public DiskReader {
     io_uring_prep_read(entry, progress.read().file->descriptor(), progress.target(),
                        static_cast<unsigned>(std::min(progress.bytes(), most_bytes)), progress.offset());
     entry->user_data = slot;
-    // Another thread of the kernel takes the pages of the target, which may have to be made first: here that would keep
-    // all other reads waiting.
-    io_uring_sqe_set_flags(entry, IOSQE_ASYNC);
+    // Pages that have to be made first would keep all other reads waiting here, so another thread of the kernel makes
+    // them. Otherwise that thread would have to be woken for nothing.
+    if (progress.read().fresh) io_uring_sqe_set_flags(entry, IOSQE_ASYNC);
   }
 
   void advance(std::size_t slot, std::int32_t result) noexcept {
