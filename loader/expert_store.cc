@@ -20,6 +20,13 @@ std::uint64_t file_bytes_of(const StoredExpert& expert) {
   return bytes;
 }
 
+// Of its parts, one behind the other.
+std::uint64_t placed_bytes_of(const StoredExpert& expert, const WeightOptions& options) {
+  std::uint64_t bytes = 0;
+  for (const StoredLinear* part : expert.parts()) bytes += placed_bytes(*part, options);
+  return bytes;
+}
+
 }  // namespace
 
 ExpertStore::ExpertStore(WeightStore& store, const std::vector<ExpertLayer>& layers)
@@ -32,10 +39,10 @@ ExpertStore::ExpertStore(WeightStore& store, const std::vector<ExpertLayer>& lay
     std::uint64_t of_layer = 0;
     for (const StoredExpert& expert : layer) {
       file_bytes_ += file_bytes_of(expert);
+      of_layer += placed_bytes_of(expert, resident);
       std::uint64_t viewed = 0;
       for (const StoredLinear* stored : expert.parts()) {
         owned_bytes_ += millrace::owned_bytes(*stored, options_);
-        of_layer += placed_bytes(*stored, resident);
         viewed += viewed_bytes(*stored, resident);
       }
       most_viewed_ = std::max(most_viewed_, viewed);
@@ -84,12 +91,11 @@ const ExpertStore::Loaded& ExpertStore::load(int layer, int expert, const Weight
 void ExpertStore::take_memory() {
   for (std::size_t layer = 0; layer < layers().size(); ++layer) {
     std::uint64_t bytes = 0;
-    for (const StoredExpert& expert : layers()[layer])
-      for (const StoredLinear* part : expert.parts()) bytes += placed_bytes(*part, options_);
+    for (const StoredExpert& expert : layers()[layer]) bytes += placed_bytes_of(expert, options_);
     std::byte* place = memory_.emplace_back(static_cast<std::size_t>(bytes), "experts").data();
     for (std::size_t i = 0; i < loaded_[layer].size(); ++i) {
       loaded_[layer][i].place = place;
-      for (const StoredLinear* part : layers()[layer][i].parts()) place += placed_bytes(*part, options_);
+      place += placed_bytes_of(layers()[layer][i], options_);
     }
   }
 }

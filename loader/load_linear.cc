@@ -218,6 +218,13 @@ Tensor make_tensor(const StoredLinear& stored, Form form, const void* data, cons
   return Tensor(Dtype::f8_e4m3, shape, data, blocks);
 }
 
+// room_of() without the scales of what is dequantized.
+LinearRoom kept_room(const StoredLinear& stored, const WeightOptions& options) noexcept {
+  LinearRoom room = room_of(stored, options);
+  if (form_of(stored, options) != Form::as_stored) room.scales = 0;
+  return room;
+}
+
 // The mapped file.
 class FileBytes final : public ByteSource {
  public:
@@ -316,9 +323,8 @@ Tensor load_linear(const StoredLinear& stored, const WeightOptions& options, con
 }
 
 std::uint64_t placed_bytes(const StoredLinear& stored, const WeightOptions& options) noexcept {
-  const LinearRoom room = room_of(stored, options);
-  return Buffer::aligned(room.weights) +
-         (form_of(stored, options) == Form::as_stored ? Buffer::aligned(room.scales) : 0);
+  const LinearRoom room = kept_room(stored, options);
+  return Buffer::aligned(room.weights) + Buffer::aligned(room.scales);
 }
 
 Tensor plan_linear(const StoredLinear& stored, const WeightOptions& options) {
@@ -333,14 +339,13 @@ std::uint64_t viewed_bytes(const StoredLinear& stored, const WeightOptions& opti
 }
 
 std::uint64_t owned_bytes(const StoredLinear& stored, const WeightOptions& options) noexcept {
-  const LinearRoom room = room_of(stored, options);
-  return room.weights + (form_of(stored, options) == Form::as_stored ? room.scales : 0);
+  const LinearRoom room = kept_room(stored, options);
+  return room.weights + room.scales;
 }
 
 std::uint64_t footprint_of(const StoredLinear& stored, const WeightOptions& options) noexcept {
-  const LinearRoom room = room_of(stored, options);
-  return Buffer::footprint(room.weights) +
-         (form_of(stored, options) == Form::as_stored ? Buffer::footprint(room.scales) : 0);
+  const LinearRoom room = kept_room(stored, options);
+  return Buffer::footprint(room.weights) + Buffer::footprint(room.scales);
 }
 
 }  // namespace millrace

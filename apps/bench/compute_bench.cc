@@ -8,6 +8,7 @@
 #include "runtime/clock.h"
 
 namespace millrace {
+
 ComputeBench::ComputeBench(const Engine& engine) : engine_(engine), executor_(std::make_shared<Executor>(engine)) {}
 
 std::uint64_t ComputeBench::bytes_for(const Engine& headers, std::int64_t batch, std::int64_t passes) {
