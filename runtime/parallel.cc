@@ -44,6 +44,21 @@ void relax() noexcept {
 #endif
 }
 
+#ifdef MILLRACE_OPENMP
+// Keeps the calling thread on the n-th of the processors that it may run on.
+void pin_to_processor(int n) noexcept {
+  cpu_set_t allowed, one;
+  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+  for (int processor = 0; processor < CPU_SETSIZE; ++processor) {
+    if (!CPU_ISSET(processor, &allowed) || n-- > 0) continue;
+    CPU_ZERO(&one);
+    CPU_SET(processor, &one);
+    sched_setaffinity(0, sizeof one, &one);
+    return;
+  }
+}
+#endif
+
 // Keeps the first exception of a parallel region for the caller.
 class FirstFailure {
  public:
@@ -95,6 +110,8 @@ class Parallel::Team {
       : wanted_(helpers),
         // Threads beyond the processors would only keep others from theirs.
         patience_(helpers < available_processors() ? longest_pause : Clock::duration{}),
+        // With fewer threads the system knows better which processors others leave free.
+        pinned_(helpers + 1 == available_processors()),
         shares_(static_cast<std::size_t>(helpers) + 1),
         driver_([this] { work(); }) {
     wait_while_equal(helpers_, 0, patience_);
@@ -167,6 +184,7 @@ class Parallel::Team {
         helpers_.store(static_cast<std::uint32_t>(omp_get_num_threads()), std::memory_order_release);
         helpers_.notify_one();
       }
+      if (pinned_ && omp_get_proc_bind() == omp_proc_bind_false) pin_to_processor(omp_get_thread_num() + 1);
       help(omp_get_thread_num() + 1);
     }
 #endif
@@ -185,6 +203,7 @@ class Parallel::Team {
   std::mutex turn_;
   [[maybe_unused]] const int wanted_;
   const Clock::duration patience_;
+  [[maybe_unused]] const bool pinned_;
   std::vector<Share> shares_;  // by worker
   int workers_ = 0;
   const Job* job_ = nullptr;  // null ends the team

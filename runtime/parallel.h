@@ -1,6 +1,8 @@
 // Parallel: fork-join over a range, the only user of OpenMP. Owns a team of threads - 1 helpers that sleep between
 // jobs; the caller is the last worker. Any thread may call; calls from several threads take turns. No result may depend
-// on the number of threads: bodies write disjoint outputs and never combine values across tasks.
+// on the number of threads: bodies write disjoint outputs and never combine values across tasks. A team as large as the
+// machine keeps each helper on a processor of its own, unless OpenMP was told where threads go (OMP_PROC_BIND); the
+// caller's thread stays free.
 //
 // Bodies run with one floating-point mode (round to nearest, denormals flushed on input and output) whatever the
 // calling thread had set; the caller's mode is restored afterwards. That is what the bf16 instructions do by

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 
 #include <array>
 #include <atomic>
@@ -71,6 +72,29 @@ TEST(Parallel, TasksOfASlowWorkerAreTakenByOthers) {
     while (task == 0 && others < 7 && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
   });
   EXPECT_LT(std::chrono::steady_clock::now(), deadline);
+}
+
+TEST(Parallel, ATeamAsLargeAsTheMachineIsPinned) {
+  const int threads = available_processors();
+  const Parallel parallel(threads);
+  std::vector<cpu_set_t> processors(static_cast<std::size_t>(threads));
+  std::vector<std::thread::id> ids(processors.size());
+  cpu_set_t before;
+  ASSERT_EQ(sched_getaffinity(0, sizeof before, &before), 0);
+  parallel.for_range(threads, 1, [&](std::int64_t begin, std::int64_t, int) {
+    const auto i = static_cast<std::size_t>(begin);
+    ids[i] = std::this_thread::get_id();
+    sched_getaffinity(0, sizeof processors[i], &processors[i]);
+  });
+  EXPECT_TRUE(CPU_EQUAL(&processors[0], &before)) << "the caller's thread is not ours";
+  if (threads == 1 || ids[0] == ids[1]) GTEST_SKIP() << "one processor, or built without threads";
+  cpu_set_t all;
+  CPU_ZERO(&all);
+  for (std::size_t i = 1; i < processors.size(); ++i) {
+    EXPECT_EQ(CPU_COUNT(&processors[i]), 1);
+    CPU_OR(&all, &all, &processors[i]);
+  }
+  EXPECT_EQ(CPU_COUNT(&all), threads - 1);
 }
 
 TEST(Parallel, RethrowsAnExceptionOfTheBody) {
