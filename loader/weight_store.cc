@@ -8,6 +8,7 @@
 
 #include "loader/convert.h"
 #include "runtime/error.h"
+#include "runtime/parallel.h"
 
 namespace millrace {
 namespace {
@@ -106,6 +107,23 @@ Tensor WeightStore::linear_rows(std::string_view name, const RowRuns& rows, std:
   return linears_.emplace(key, load(name, cut_linear(whole, rows))).first->second;
 }
 
+LinearSketch WeightStore::sketch(std::string_view name) {
+  if (const auto known = sketches_.find(name); known != sketches_.end()) return known->second;
+  const Tensor& weight = linears_.find(name)->second;
+  const std::size_t bytes = sketch_bytes(weight.dim(0), weight.dim(1));
+  const std::string title = fmt::format("mtp.sketch of {}", name);
+  LinearSketch sketch{.outputs = weight.dim(0), .inputs = weight.dim(1)};
+  if (options_.headers_only) {
+    count(title, bytes);
+  } else {
+    Buffer memory(bytes, title.c_str());
+    const Parallel one(1);
+    sketch = make_sketch(weight, options_.parallel != nullptr ? *options_.parallel : one, memory.data());
+    keep(title, std::move(memory));
+  }
+  return sketches_.emplace(name, sketch).first->second;
+}
+
 std::vector<float> WeightStore::vector_rows(std::string_view name, const RowRuns& rows) {
   const std::vector<float> whole = vector(name, rows.runs * rows.stride);
   std::vector<float> part;
@@ -131,6 +149,7 @@ void WeightStore::start_over() {
   owned_bytes_ = 0;
   footprints_.clear();
   linears_.clear();
+  sketches_.clear();
   routers_.clear();
   tables_.clear();
   planned_.clear();

@@ -18,6 +18,7 @@
 #include "loader/load_linear.h"
 #include "loader/tensor_stream.h"
 #include "loader/weight_options.h"
+#include "ops/linear_sketch.h"
 
 namespace millrace {
 
@@ -45,6 +46,9 @@ class WeightStore {
 
   // (out, in), see load_linear. segments_hint: kv heads of the layer for k_proj, else 1.
   Tensor linear(std::string_view name, std::int64_t out, std::int64_t in, std::int64_t segments_hint = 1);
+
+  // The sketch of a weight that linear() returned and can_sketch(). It counts as a part of the prediction layers.
+  LinearSketch sketch(std::string_view name);
 
   // Some rows of a weight of `rows.runs` chunks of `rows.stride` rows, each chunk with a scale grid of its own, and of
   // a vector of such chunks.
@@ -110,6 +114,7 @@ class WeightStore {
   std::deque<Buffer> memory_;
   // Handed out by linear(), router() and embedding().
   std::map<std::string, Tensor, std::less<>> linears_, routers_, tables_;
+  std::map<std::string, LinearSketch, std::less<>> sketches_;
   std::set<std::string, std::less<>> used_;
   std::map<std::string, std::uint64_t, std::less<>> footprints_;
   std::vector<TensorRange> planned_;  // what will be read, in that order

@@ -22,6 +22,8 @@ struct BuildContext {
   ProgramBuilder& builder;
   Numerics numerics;
   std::int64_t context;  // most tokens of a session
+  bool drafts = false;   // logits are wanted of what may follow only, to guess by: those of large vocabularies are
+                         // estimates, but for the largest
   bool hints = false;    // layers also guess which experts the next one will choose, for a source that reads them
 };
 

@@ -39,17 +39,17 @@ void LastRows::copy(std::int64_t first, std::int64_t rows, float* target) const 
 }
 
 Drafter::Drafter(const Engine& engine) : wiring_(engine.mtp_wiring()), window_(rows_kept(engine.config())) {
-  const int layers = static_cast<int>(engine.mtp_programs().size());
+  const auto layers = engine.draft_programs().size();
   const std::int64_t hidden = engine.config().hidden;
   // Rejected rows come and go behind the window.
   const std::int64_t capacity = window_ + KvCache::ring_slack;
   positions_.resize(static_cast<std::size_t>(capacity));
   batch_positions_.reserve(static_cast<std::size_t>(rows_per_pass));
-  guessed_.reserve(static_cast<std::size_t>(layers));
-  layers_.reserve(static_cast<std::size_t>(layers));
+  guessed_.reserve(layers);
+  layers_.reserve(layers);
   states_.emplace_back(capacity, hidden);
-  for (int index = 0; index < layers; ++index) {
-    layers_.push_back({.layer = MtpLayer(engine, index, rows_per_pass, 1)});
+  for (const Program& program : engine.draft_programs()) {
+    layers_.push_back({.layer = MtpLayer(engine, program, rows_per_pass, 1)});
     if (wiring_ == MtpWiring::chained) states_.emplace_back(capacity, hidden);
   }
 }

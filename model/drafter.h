@@ -55,9 +55,9 @@ class Drafter {
   // they get to see between two guesses. Only guess() needs it, and calls for it; apart it can be timed apart.
   void catch_up(int layers, std::span<const std::int32_t> tokens, Observer* observer = nullptr);
 
-  // The logits, (vocab), that layer `index` gives the token after `tokens`: the sequence's rows taken so far, one token
-  // that followed, and `index` guesses of the layers before this one. Layers are asked in order, from 0. The result is
-  // valid until the next call. Throws what Program::run throws; the next call works again.
+  // The logits, (vocab), of Engine::draft_programs() that layer `index` gives the token after `tokens`: the sequence's
+  // rows taken so far, one token that followed, and `index` guesses of the layers before this one. Layers are asked in
+  // order, from 0. The result is valid until the next call. Throws what Program::run throws; the next call works again.
   std::span<const float> guess(int index, std::span<const std::int32_t> tokens, Observer* observer = nullptr);
 
  private:

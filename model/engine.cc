@@ -233,6 +233,9 @@ const Program& Engine::program() const noexcept {
 std::span<const Program> Engine::mtp_programs() const noexcept {
   return state_->programs.mtp;
 }
+std::span<const Program> Engine::draft_programs() const noexcept {
+  return state_->programs.drafts;
+}
 MtpWiring Engine::mtp_wiring() const noexcept {
   return state_->mtp_wiring;
 }

@@ -78,6 +78,8 @@ class Engine {
   const Program& program() const noexcept;
   // One per multi-token-prediction layer that was loaded (EngineOptions::mtp_layers).
   std::span<const Program> mtp_programs() const noexcept;
+  // The same to guess by: of large vocabularies the logits are estimates, but for the largest.
+  std::span<const Program> draft_programs() const noexcept;
   MtpWiring mtp_wiring() const noexcept;
   // Multi-token-prediction layers in the files that can be loaded.
   int mtp_layers_in_files() const noexcept;

@@ -94,7 +94,7 @@ class Planner {
     plan_.session_work = vocab * (sampling_bytes + sizeof(float) * (1 + layers));
     if (layers > 0)
       plan_.session_work +=
-          Drafter::bytes_for(in_.programs.mtp, in_.config, in_.mtp_wiring, in_.kv_dtype, context, in_.threads);
+          Drafter::bytes_for(in_.programs.drafts, in_.config, in_.mtp_wiring, in_.kv_dtype, context, in_.threads);
     set_chunk(plan_.chunk);
   }
 

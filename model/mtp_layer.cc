@@ -26,9 +26,9 @@ void require_keys(const LayerSpec& layer, const RunInputs& run, int index, std::
 
 }  // namespace
 
-MtpLayer::MtpLayer(const Engine& engine, int index, std::int64_t rows, std::int64_t logits_rows)
+MtpLayer::MtpLayer(const Engine& engine, const Program& program, std::int64_t rows, std::int64_t logits_rows)
     : engine_(engine),
-      program_(engine.mtp_programs()[static_cast<std::size_t>(index)]),
+      program_(program),
       hidden_(program_.inputs()[0]),
       output_(program_.kept()[0]),
       logits_(program_.steps().back().outputs[0]),
@@ -76,7 +76,7 @@ void run_mtp_layer(const Engine& engine, int index, std::span<const std::int32_t
   const WorkspaceLimits limits = {.rows = pass, .logits_rows = pass, .threads = engine.parallel().threads()};
   const Program& program = engine.mtp_programs()[static_cast<std::size_t>(index)];
   if (given.one_pass()) engine.plan().check_pass(pass, Buffer::footprint(Workspace::bytes_for(program, limits)));
-  MtpLayer layer(engine, index, pass, pass);
+  MtpLayer layer(engine, program, pass, pass);
   for (std::int64_t begin = 0; begin < rows; begin += pass) {
     const std::int64_t count = std::min(pass, rows - begin);
     hidden(begin, count, layer.hidden());

@@ -20,9 +20,9 @@ class Observer;
 
 class MtpLayer {
  public:
-  // `engine` must outlive the layer and have loaded it. A pass has at most `rows` rows, of which at most `logits_rows`
-  // want logits.
-  MtpLayer(const Engine& engine, int index, std::int64_t rows, std::int64_t logits_rows);
+  // `program` is one of the engine's, which must outlive the layer. A pass has at most `rows` rows, of which at most
+  // `logits_rows` want logits.
+  MtpLayer(const Engine& engine, const Program& program, std::int64_t rows, std::int64_t logits_rows);
 
   std::int64_t max_rows() const noexcept { return workspace_.limits().rows; }
   std::int64_t length() const noexcept { return cache_.length(); }  // rows it has seen

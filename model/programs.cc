@@ -23,7 +23,7 @@ std::vector<ExpertLayer> expert_layers(const ModelConfig& config) {
 
 Programs build_programs(const Family& family, const ModelConfig& config, WeightStore& weights, ExpertSource& experts,
                         std::int64_t context, bool hints) {
-  const auto build = [&](const std::function<void(BuildContext&)>& append) {
+  const auto build = [&](const std::function<void(BuildContext&)>& append, bool drafts = false) {
     ProgramBuilder builder;
     BuildContext build_context = {.config = config,
                                   .weights = weights,
@@ -31,13 +31,17 @@ Programs build_programs(const Family& family, const ModelConfig& config, WeightS
                                   .builder = builder,
                                   .numerics = weights.options().numerics,
                                   .context = context,
+                                  .drafts = drafts,
                                   .hints = hints};
     append(build_context);
     return std::move(builder).build();
   };
-  Programs programs{.main = build(family.build), .mtp = {}};
-  for (int index = 0; index < weights.options().mtp_layers; ++index)
-    programs.mtp.push_back(build([&](BuildContext& build_context) { family.build_mtp(build_context, index); }));
+  Programs programs{.main = build(family.build), .mtp = {}, .drafts = {}};
+  for (int index = 0; index < weights.options().mtp_layers; ++index) {
+    const auto append = [&](BuildContext& build_context) { family.build_mtp(build_context, index); };
+    programs.mtp.push_back(build(append));
+    programs.drafts.push_back(build(append, true));
+  }
   return programs;
 }
 

@@ -13,6 +13,7 @@ namespace millrace {
 struct Programs {
   Program main;
   std::vector<Program> mtp;
+  std::vector<Program> drafts;  // the same, to guess by: BuildContext::drafts
 };
 
 // What an ExpertStore is to hold.

@@ -66,6 +66,30 @@ bool rounds(Numerics numerics) {
   return numerics == Numerics::hf || numerics == Numerics::w8a8_bf16;
 }
 
+TEST_F(WeightStoreTest, SketchesArePlannedAndMadeOnce) {
+  test::Random random(3);
+  tensors_.bf16("lm_head.weight", {300, 70}, random.normals(300 * 70));
+  const Parallel parallel(2);
+  for (const Parallel* threads : {static_cast<const Parallel*>(nullptr), &parallel}) {
+    WeightStore& store = open({.parallel = threads, .resident = true, .headers_only = true});
+    store.linear("lm_head.weight", 300, 70);
+    const LinearSketch planned = store.sketch("lm_head.weight");
+    EXPECT_EQ(planned.outputs, 300);
+    EXPECT_EQ(planned.bits, nullptr);
+    const auto footprints = store.footprints();
+    EXPECT_EQ(footprints.at("mtp.sketch of lm_head.weight"), Buffer::footprint(sketch_bytes(300, 70)));
+    const std::uint64_t bytes = store.owned_bytes();
+    store.start_loading();
+    store.linear("lm_head.weight", 300, 70);
+    const LinearSketch sketch = store.sketch("lm_head.weight");
+    EXPECT_EQ(store.sketch("lm_head.weight").bits, sketch.bits);
+    EXPECT_NE(sketch.bits, nullptr);
+    EXPECT_GT(sketch.scales[299], 0);
+    EXPECT_EQ(store.footprints(), footprints);
+    EXPECT_EQ(store.owned_bytes(), bytes);
+  }
+}
+
 TEST_F(WeightStoreTest, Vectors) {
   tensors_.f32("model.f32", {6}, values).bf16("model.bf16", {6}, values);
   tensors_.add<std::uint16_t>("model.f16", Dtype::f16, {2}, {0x3c00, 0x3c01});
