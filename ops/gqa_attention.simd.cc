@@ -42,22 +42,18 @@ constexpr bool widened_before(const GqaTask& task) noexcept {
   return sizeof(T) == 2 && task.rows > 1;
 }
 
-// Products of a row's queries with the keys of panels, of whose scores those of lanes [first, end) are written.
-template <int Panels, class T>
-void score_row(const GqaTask& task, const float* q, const T* keys, std::int64_t panel, const Range& lanes,
-               float* scores, const char* ahead) noexcept {
-  const std::int64_t dim = task.qk_dim, stride = task.stride;
+// Products of a row's queries with the keys of panels in fp32, of whose scores those of lanes [first, end) are written.
+template <int Panels>
+void score_row(const GqaTask& task, const float* q, const float* keys, const Range& lanes, float* scores,
+               const char* ahead) noexcept {
+  const std::int64_t dim = task.qk_dim, panel = 16 * dim, stride = task.stride;
   for_head_tiles(
       task.group, [&]<int heads>(std::int64_t head) __attribute__((always_inline)) {
         const char* of_tile = head == 0 ? ahead : nullptr;
-        // From memory, one stream is faster than two where one panel keeps the multipliers busy.
-        constexpr int together = sizeof(T) == 2 && heads >= 6 ? 1 : Panels;
         const float* own_q = q + head * dim;
         float* target = scores + head * stride;
         if (lanes.first == 0 && lanes.end == 16 * Panels) {
-          for (int p = 0; p < Panels; p += together)
-            score_tile<heads, together>(own_q, dim, keys + p * panel, panel, target + 16 * p, stride,
-                                        of_tile == nullptr ? of_tile : of_tile + p * dim * 32);
+          score_tile<heads, Panels>(own_q, dim, keys, panel, target, stride, of_tile);
           return;
         }
         for (int p = 0; p < Panels; ++p)
@@ -66,11 +62,10 @@ void score_row(const GqaTask& task, const float* q, const T* keys, std::int64_t 
       });
 }
 
-// Products of the queries with the keys of one or two panels, the first of which has the number `number`; those in the
-// range count.
-template <class T>
-void score_rows(const GqaTask& task, const T* keys, std::int64_t panel, std::int64_t number, const Range& range,
-                float* scores, const char* ahead) noexcept {
+// Products of the queries of several rows with the keys of one or two panels in fp32, the first of which has the number
+// `number`; those in the range count.
+void score_rows(const GqaTask& task, const float* keys, std::int64_t number, const Range& range, float* scores,
+                const char* ahead) noexcept {
   for (std::int64_t row = 0; row < task.rows; ++row, scores += task.group * task.stride) {
     const Range visible = seen(task, row, range);
     if (visible.first >= visible.end) continue;
@@ -78,9 +73,52 @@ void score_rows(const GqaTask& task, const T* keys, std::int64_t panel, std::int
     const std::int64_t first = number + 16 * skipped, end = least(range.end, first + 16 * used);
     const Range lanes = {most(0, range.first - first), end - first};
     const float* q = task.q + row * task.q_stride;
-    used == wide ? score_row<wide>(task, q, keys + skipped * panel, panel, lanes, scores + 16 * skipped, ahead)
-                 : score_row<1>(task, q, keys + skipped * panel, panel, lanes, scores + 16 * skipped, ahead);
+    const float* of_row = keys + skipped * 16 * task.qk_dim;
+    used == wide ? score_row<wide>(task, q, of_row, lanes, scores + 16 * skipped, ahead)
+                 : score_row<1>(task, q, of_row, lanes, scores + 16 * skipped, ahead);
     ahead = nullptr;
+  }
+}
+
+// The same of a run's keys, whose panels begin at `keys`, the first of them with the number `number`.
+template <class T>
+void score_run(const GqaTask& task, const GqaScratch& scratch, const T* keys, std::int64_t number, const Range& range,
+               float* scores, Ahead& ahead) noexcept {
+  const std::int64_t dim = task.qk_dim, panel = KeyPanels::panel_bytes(dim, sizeof(T)) / sizeof(T);
+  std::int64_t panels = 1;
+  for (; number < range.end; number += 16 * panels, keys += panels * panel, scores += 16 * panels) {
+    panels = number + 16 < range.end ? wide : 1;
+    const Range of_panels = {most(number, range.first), least(number + 16 * panels, range.end)};
+    const char* coming = ahead.take(panels * dim * 32);
+    if constexpr (sizeof(T) == 4) {
+      score_rows(task, keys, number, of_panels, scores, coming);
+    } else {
+      for (std::int64_t p = 0; p < panels; ++p) widen_panel(keys + p * panel, dim, scratch.keys + p * 16 * dim);
+      score_rows(task, scratch.keys, number, of_panels, scores, coming);
+    }
+  }
+}
+
+// The same for a task of one row, which sees the whole range.
+template <class T>
+void score_run_of_row(const GqaTask& task, const T* keys, std::int64_t number, const Range& range, float* scores,
+                      Ahead& ahead) noexcept {
+  const std::int64_t dim = task.qk_dim, panel = KeyPanels::panel_bytes(dim, sizeof(T)) / sizeof(T);
+  std::int64_t panels = 1;
+  for (; number < range.end; number += 16 * panels, keys += panels * panel, scores += 16 * panels) {
+    const bool whole = number >= range.first && number + 16 <= range.end;
+    // What several tiles of heads read stays in the first-level cache.
+    panels = !whole ? 1 : least((range.end - number) / 16, task.group <= most_heads ? gqa_block : 2);
+    for_head_tiles(
+        task.group, [&]<int heads>(std::int64_t head) __attribute__((always_inline)) {
+          const float* q = task.q + head * dim;
+          float* target = scores + head * task.stride;
+          if (whole)
+            score_panels<heads>(q, dim, keys, panels, target, task.stride, head == 0 ? &ahead : nullptr);
+          else
+            score_part<heads>(q, dim, keys, most(0, range.first - number), least(16, range.end - number), target,
+                              task.stride, head == 0 ? ahead.take(dim * 32) : nullptr);
+        });
   }
 }
 
@@ -89,24 +127,15 @@ template <class T>
 void score_keys(const GqaTask& task, const GqaScratch& scratch, const Range& range, std::int64_t base,
                 Ahead& ahead) noexcept {
   constexpr std::int64_t size = sizeof(T);
-  const std::int64_t dim = task.qk_dim, panel = KeyPanels::panel_bytes(dim, size) / size;
+  const std::int64_t panel = KeyPanels::panel_bytes(task.qk_dim, size) / size;
   for_runs(task, range, [&](const GqaRun& run, const Range& part) {
-    const std::int64_t place = run.place + part.first - run.begin;
+    const std::int64_t place = run.place + part.first - run.begin, number = part.first - place % 16;
     const T* keys = static_cast<const T*>(run.keys) + place / 16 * panel;
-    std::int64_t panels = 1;
-    for (std::int64_t at = part.first - place % 16; at < part.end; at += 16 * panels, keys += panels * panel) {
-      panels = at + 16 < part.end ? wide : 1;
-      const Range of_panels = {most(at, part.first), least(at + 16 * panels, part.end)};
-      float* scores = scratch.scores + at - base;
-      const char* coming = ahead.take(panels * dim * 32);
-      if (!widened_before<T>(task)) {
-        score_rows(task, keys, panel, at, of_panels, scores, coming);
-        continue;
-      }
-      if constexpr (sizeof(T) == 2)
-        for (std::int64_t p = 0; p < panels; ++p) widen_panel(keys + p * panel, dim, scratch.keys + p * 16 * dim);
-      score_rows(task, scratch.keys, 16 * dim, at, of_panels, scores, coming);
-    }
+    float* scores = scratch.scores + number - base;
+    if (task.rows == 1)
+      score_run_of_row(task, keys, number, seen(task, 0, part), scores, ahead);
+    else
+      score_run(task, scratch, keys, number, part, scores, ahead);
   });
 }
 

@@ -104,22 +104,33 @@ inline void widen_panel(const std::uint16_t* panel, std::int64_t dim, float* tar
 // Asks for a line of what is to come, and for one of what is at hand, `here`, that goes on into the first cache.
 template <class T>
 [[gnu::always_inline]] inline const char* look_ahead(const char* ahead, const T* here) noexcept {
-  if (ahead == nullptr) return ahead;
+  if (sizeof(T) == 4 && ahead == nullptr) return ahead;
   _mm_prefetch(ahead, _MM_HINT_T1);
   if constexpr (sizeof(T) == 2) _mm_prefetch(reinterpret_cast<const char*>(here) + Ahead::near, _MM_HINT_T0);
   return ahead + 64;
 }
 
+// What a loop over bf16 values asks for where nothing is to come: a test for each line costs more than the request.
+template <class T>
+const char* or_own(const char* ahead, const T* own) noexcept {
+  return sizeof(T) == 2 && ahead == nullptr ? reinterpret_cast<const char*>(own) : ahead;
+}
+
 // Products of `Heads` queries with the keys of `Panels` panels, `panel` elements apart. q: (Heads, dim), scores:
 // (Heads, stride).
 template <int Heads, int Panels, class T>
-void score_tile(const float* q, std::int64_t dim, const T* keys, std::int64_t panel, float* scores, std::int64_t stride,
-                const char* ahead) noexcept {
+[[gnu::always_inline]] inline void score_tile(const float* q, std::int64_t dim, const T* keys, std::int64_t panel,
+                                              float* scores, std::int64_t stride, const char* ahead) noexcept {
+  ahead = or_own(ahead, keys);
   Lanes sum[Heads][Panels];
-  for (auto& of_head : sum)
-    for (Lanes& lanes : of_head) lanes = Lanes::zero();
+  // Unrolled, all of these loops leave the sums in registers.
+#pragma GCC unroll 8
+  for (int h = 0; h < Heads; ++h)
+#pragma GCC unroll 2
+    for (int p = 0; p < Panels; ++p) sum[h][p] = Lanes::zero();
   for (std::int64_t e = 0; e + 1 < dim; e += 2) {
     Lanes key[Panels], next[Panels];
+#pragma GCC unroll 2
     for (int p = 0; p < Panels; ++p) {
       const T* line = keys + p * panel + e * 16;
       ahead = look_ahead(ahead, line);
@@ -129,16 +140,50 @@ void score_tile(const float* q, std::int64_t dim, const T* keys, std::int64_t pa
 #pragma GCC unroll 8
     for (int h = 0; h < Heads; ++h) {
       const Lanes query = Lanes::broadcast(q[h * dim + e]), query_next = Lanes::broadcast(q[h * dim + e + 1]);
+#pragma GCC unroll 2
       for (int p = 0; p < Panels; ++p) sum[h][p] = fma(query_next, next[p], fma(query, key[p], sum[h][p]));
     }
   }
-  for (int h = 0; h < Heads; ++h)
-    for (int p = 0; p < Panels; ++p) {
-      if (dim % 2 != 0)
+  if (dim % 2 != 0)
+#pragma GCC unroll 8
+    for (int h = 0; h < Heads; ++h)
+#pragma GCC unroll 2
+      for (int p = 0; p < Panels; ++p)
         sum[h][p] =
             fma(Lanes::broadcast(q[h * dim + dim - 1]), keys_at<false>(keys + p * panel + (dim - 1) * 16), sum[h][p]);
-      sum[h][p].store(scores + h * stride + 16 * p);
-    }
+#pragma GCC unroll 8
+  for (int h = 0; h < Heads; ++h)
+#pragma GCC unroll 2
+    for (int p = 0; p < Panels; ++p) sum[h][p].store(scores + h * stride + 16 * p);
+}
+
+// The same for `count` panels, one after another, and for what comes after them. `Dim` is that of the keys, or 0 for
+// any: where it is known, a query's elements have fixed places, which saves the addition of an index in each multiply.
+template <int Heads, int Dim, class T>
+void score_panels_of(const float* q, std::int64_t any_dim, const T* keys, std::int64_t count, float* scores,
+                     std::int64_t stride, Ahead* ahead) noexcept {
+  // From memory, one stream is faster than two where one panel keeps the multipliers busy.
+  constexpr int together = sizeof(T) == 2 && Heads >= 6 ? 1 : wide;
+  const std::int64_t dim = Dim > 0 ? Dim : any_dim;
+  const std::int64_t panel = KeyPanels::panel_bytes(dim, sizeof(T)) / static_cast<std::int64_t>(sizeof(T));
+  const auto next = [&]<int panels>() __attribute__((always_inline)) {
+    score_tile<Heads, panels>(q, dim, keys, panel, scores, stride,
+                              ahead != nullptr ? ahead->take(panels * dim * 32) : nullptr);
+    keys += panels * panel;
+    scores += 16 * panels;
+    count -= panels;
+  };
+  while (count >= together) next.template operator()<together>();
+  while (count > 0) next.template operator()<1>();
+}
+template <int Heads, class T>
+void score_panels(const float* q, std::int64_t dim, const T* keys, std::int64_t count, float* scores,
+                  std::int64_t stride, Ahead* ahead) noexcept {
+  if constexpr (sizeof(T) == 2) {
+    if (dim == 128) return score_panels_of<Heads, 128>(q, dim, keys, count, scores, stride, ahead);
+    if (dim == 192) return score_panels_of<Heads, 192>(q, dim, keys, count, scores, stride, ahead);
+  }
+  score_panels_of<Heads, 0>(q, dim, keys, count, scores, stride, ahead);
 }
 
 // The same for one panel, of whose scores those of lanes [first, end) are written.
@@ -161,7 +206,12 @@ template <int Vectors>
 [[gnu::always_inline]] inline void load_values(const std::uint16_t* values, int first,
                                                Lanes (&value)[Vectors]) noexcept {
   const Line line = Line::load(values);
-  for (int v = 0; v < Vectors; ++v) value[v] = first + v == 0 ? line.low() : line.high();
+  if constexpr (Vectors == 2) {
+    value[0] = line.low();
+    value[1] = line.high();
+  } else {
+    value[0] = first == 0 ? line.low() : line.high();
+  }
 }
 inline void interleave(float* sums) noexcept {
   const Lanes even = Lanes::load(sums), odd = Lanes::load(sums + 16);
@@ -188,9 +238,12 @@ inline void interleave(float* sums) noexcept {
 template <int Heads, int Vectors, class T>
 void weigh_tile(const float* weights, std::int64_t stride, const T* values, int first, std::int64_t keys,
                 std::int64_t dim, float* out, const char* ahead) noexcept {
+  ahead = or_own(ahead, values);
   out += 16 * first;
   Lanes sum[Heads][Vectors];
+#pragma GCC unroll 8
   for (int h = 0; h < Heads; ++h)
+#pragma GCC unroll 2
     for (int v = 0; v < Vectors; ++v) sum[h][v] = Lanes::load(out + h * dim + 16 * v);
   for (std::int64_t key = 0; key < keys; ++key, values += dim) {
     ahead = look_ahead(ahead, values);
@@ -202,7 +255,9 @@ void weigh_tile(const float* weights, std::int64_t stride, const T* values, int 
       for (int v = 0; v < Vectors; ++v) sum[h][v] = fma(weight, value[v], sum[h][v]);
     }
   }
+#pragma GCC unroll 8
   for (int h = 0; h < Heads; ++h)
+#pragma GCC unroll 2
     for (int v = 0; v < Vectors; ++v) sum[h][v].store(out + h * dim + 16 * v);
 }
 
