@@ -63,6 +63,9 @@ class GqaAttention final : public Op {
   Cost cost(const StepContext& context) const override;
 
  private:
+  // Blocks of so few rows are shared out one by one, from so many blocks on: fewer tasks would leave threads idle.
+  static constexpr std::int64_t most_split_rows = 8, least_split_blocks = 4;
+
   // The memory of one worker: what the kernel takes, runs and, for masks, additions to the scores.
   struct Worker {
     std::int64_t tile_rows;  // rows of a task at the most
