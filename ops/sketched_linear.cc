@@ -16,13 +16,13 @@ MILLRACE_DECLARE_TIERS(BitSumsFn, bit_sums)
 
 namespace scalar {
 
-void bit_sums(const std::uint64_t* bits, std::int64_t words, const std::uint8_t* x, std::int64_t begin,
-              std::int64_t end, std::int32_t* sums) noexcept {
+void bit_sums(const std::uint64_t* bits, std::int64_t words, const std::int8_t* q, std::int64_t begin, std::int64_t end,
+              std::int32_t* sums) noexcept {
   for (std::int64_t o = begin; o < end; ++o) {
     std::int32_t sum = 0;
     for (std::int64_t w = 0; w < words; ++w)
       for (std::uint64_t rest = bits[o * words + w]; rest != 0; rest &= rest - 1)
-        sum += x[w * 64 + std::countr_zero(rest)] - 128;
+        sum += q[w * 64 + std::countr_zero(rest)];
     sums[o - begin] = sum;
   }
 }
@@ -31,7 +31,7 @@ void bit_sums(const std::uint64_t* bits, std::int64_t words, const std::uint8_t*
 
 const Kernel<BitSumsFn> bit_sums_kernel = {
     "bit_sums",
-    {scalar::bit_sums, MILLRACE_AVX2(bit_sums), MILLRACE_AVX512(bit_sums), nullptr, nullptr},
+    {scalar::bit_sums, MILLRACE_AVX2(bit_sums), MILLRACE_AVX512(bit_sums), MILLRACE_AVX512BF16(bit_sums), nullptr},
 };
 
 namespace {
@@ -58,7 +58,7 @@ struct SketchedLinear::Scratch {
     std::int32_t sum;  // of q
   };
 
-  std::uint8_t* q;       // q + 128, padded
+  std::int8_t* q;        // padded with zeros
   std::byte* packed;     // x as the Linear's kernel takes it
   Scales* scales;        // one
   float* largest;        // of each block
@@ -76,7 +76,7 @@ struct SketchedLinear::Scratch {
     };
     const auto inputs = static_cast<std::size_t>(weight.inputs), outputs = static_cast<std::size_t>(weight.outputs);
     const auto blocks = static_cast<std::size_t>(blocks_of(weight.outputs));
-    q = reinterpret_cast<std::uint8_t*>(take(round_up(inputs, 64)));
+    q = reinterpret_cast<std::int8_t*>(take(round_up(inputs, 64)));
     packed = take(packed_row_bytes(compute, weight.inputs));
     scales = reinterpret_cast<Scales*>(take(sizeof(Scales)));
     largest = reinterpret_cast<float*>(take(blocks * sizeof(float)));
@@ -116,9 +116,9 @@ void SketchedLinear::prepare(const float* x, const Scratch& scratch) const noexc
     // Adding a number whose last bit is worth 1 rounds.
     const int q = std::abs(scaled) <= 127 ? static_cast<int>((scaled + 0x1.8p23f) - 0x1.8p23f) : 0;
     sum += q;
-    scratch.q[e] = static_cast<std::uint8_t>(q + 128);
+    scratch.q[e] = static_cast<std::int8_t>(q);
   }
-  std::fill(scratch.q + sketch_.inputs, scratch.q + sketch_.row_words() * 64, std::uint8_t{0});
+  std::fill(scratch.q + sketch_.inputs, scratch.q + sketch_.row_words() * 64, std::int8_t{0});
   *scratch.scales = {.base = lanes[0], .step = step, .sum = sum};
   pack_rows(compute_, x, 1, sketch_.inputs, scratch.packed);
 }

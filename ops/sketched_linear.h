@@ -14,9 +14,9 @@
 
 namespace millrace {
 
-// sums[o - begin], for o in [begin, end): of the x whose bits are set in row o, less 128 for each of them. bits: (.,
-// words), x: (64 * words), aligned to 64.
-using BitSumsFn = void(const std::uint64_t* bits, std::int64_t words, const std::uint8_t* x, std::int64_t begin,
+// sums[o - begin], for o in [begin, end): of the q whose bits are set in row o. bits: (., words), q: (64 * words),
+// aligned to 64, -127 to 127.
+using BitSumsFn = void(const std::uint64_t* bits, std::int64_t words, const std::int8_t* q, std::int64_t begin,
                        std::int64_t end, std::int32_t* sums) noexcept;
 extern const Kernel<BitSumsFn> bit_sums_kernel;
 
