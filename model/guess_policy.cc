@@ -14,7 +14,7 @@ constexpr std::int64_t first_pause = 32, longest_pause = 512;
 constexpr double chance_before = 0.7;       // of a guess nothing is known of
 constexpr std::int64_t before_samples = 2;  // that this weighs as much as
 constexpr double seconds_before = 0.5;      // what a guess adds to a pass, of its time, before that is measured
-constexpr double chance_weight = 0.1, seconds_weight = 0.2;
+constexpr double chance_weight = 0.03, seconds_weight = 0.2;
 
 }  // namespace
 

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "tests/support/random.h"
 
 namespace millrace {
@@ -13,7 +15,8 @@ struct World {
   double guess_seconds = 0.1;  // of each guess
   double catch_up = 0;         // after passes without guesses
   double noise = 0;            // times vary by so much
-  double chance = 0.5;         // of each guess
+  double chance = 0.5;         // of the first guess
+  double fading = 1;           // what each later guess's chance, once those before it came true, is of the last one's
 };
 
 struct Outcome {
@@ -29,7 +32,7 @@ Outcome simulate(GuessPolicy& policy, const World& world, std::int64_t tokens, s
   for (bool behind = true; tokens > 0;) {
     const int guesses = policy.choose(static_cast<int>(std::min<std::int64_t>(3, tokens - 1)));
     int accepted = 0;
-    while (accepted < guesses && uniform() < world.chance) ++accepted;
+    for (double chance = world.chance; accepted < guesses && uniform() < chance; chance *= world.fading) ++accepted;
     const double work = 1 + guesses * (world.row_seconds + world.guess_seconds);
     const double seconds = work * (1 + world.noise * (uniform() - 0.5));
     const double catch_up = guesses > 0 && behind ? world.catch_up : 0;
@@ -76,6 +79,32 @@ TEST(GuessPolicy, LosesLittleWhereItDoesNotPay) {
         EXPECT_LT(simulate(policy, world, 250, seed).seconds, 250 * 1.02 + catch_up) << chance << " " << catch_up;
         EXPECT_LT(simulate(policy, world, 4000, seed).seconds, 4000 * 1.015) << chance << " " << catch_up;
       }
+}
+
+// Time for a token with always so many guesses, where one without takes 1 second.
+double fixed_seconds(const World& world, int guesses) {
+  double tokens = 1, together = 1, chance = world.chance;
+  for (int n = 0; n < guesses; ++n, chance *= world.fading) tokens += together *= chance;
+  return (1 + guesses * (world.row_seconds + world.guess_seconds)) / tokens;
+}
+
+// Also where the differences are small beside what passes vary by, and one number of guesses too many costs more than
+// guessing saves.
+TEST(GuessPolicy, IsNearTheBestFixedNumber) {
+  for (const World& world : {World{.row_seconds = 0.45, .catch_up = 0.3, .noise = 0.2, .chance = 0.8, .fading = 0.9},
+                             World{.row_seconds = 0.45, .catch_up = 0.3, .noise = 0.2, .chance = 0.9},
+                             World{.row_seconds = 0.45, .catch_up = 0.3, .noise = 0.2, .chance = 0.8, .fading = 0.3},
+                             World{.row_seconds = 0.1, .catch_up = 0.3, .noise = 0.2, .chance = 0.5},
+                             World{.row_seconds = 0.1, .catch_up = 0.3, .noise = 0.2, .chance = 0.35, .fading = 0.5},
+                             World{.row_seconds = 0.45, .catch_up = 0.3, .noise = 0.2, .chance = 0.5}}) {
+    double best = 1, sum = 0;
+    for (int guesses = 1; guesses <= 3; ++guesses) best = std::min(best, fixed_seconds(world, guesses));
+    for (std::uint64_t seed = 0; seed < 40; ++seed) {
+      GuessPolicy policy;
+      sum += simulate(policy, world, 1500, seed).seconds / 1500;
+    }
+    EXPECT_LT(sum / 40, 1.025 * best) << world.chance << " " << world.fading;
+  }
 }
 
 TEST(GuessPolicy, NoticesThatTheTextChanged) {
