@@ -43,39 +43,34 @@ constexpr bool widened_before(const GqaTask& task) noexcept {
 }
 
 // Products of a row's queries with the keys of panels in fp32, of whose scores those of lanes [first, end) are written.
-template <int Panels>
-void score_row(const GqaTask& task, const float* q, const float* keys, const Range& lanes, float* scores,
-               const char* ahead) noexcept {
-  const std::int64_t dim = task.qk_dim, panel = 16 * dim, stride = task.stride;
+void score_row(const GqaTask& task, const float* q, const float* keys, std::int64_t panels, const Range& lanes,
+               float* scores, Ahead* ahead) noexcept {
+  const std::int64_t dim = task.qk_dim, stride = task.stride;
   for_head_tiles(
       task.group, [&]<int heads>(std::int64_t head) __attribute__((always_inline)) {
-        const char* of_tile = head == 0 ? ahead : nullptr;
+        Ahead* of_tile = head == 0 ? ahead : nullptr;
         const float* own_q = q + head * dim;
         float* target = scores + head * stride;
-        if (lanes.first == 0 && lanes.end == 16 * Panels) {
-          score_tile<heads, Panels>(own_q, dim, keys, panel, target, stride, of_tile);
-          return;
-        }
-        for (int p = 0; p < Panels; ++p)
-          score_part<heads>(own_q, dim, keys + p * panel, most(0, lanes.first - 16 * p), least(16, lanes.end - 16 * p),
-                            target + 16 * p, stride, of_tile);
+        if (lanes.first == 0 && lanes.end == 16 * panels)
+          return score_panels<heads>(own_q, dim, keys, panels, target, stride, of_tile);
+        for (std::int64_t p = 0; p < panels; ++p)
+          score_part<heads>(own_q, dim, keys + p * 16 * dim, most(0, lanes.first - 16 * p),
+                            least(16, lanes.end - 16 * p), target + 16 * p, stride, of_tile);
       });
 }
 
 // Products of the queries of several rows with the keys of one or two panels in fp32, the first of which has the number
 // `number`; those in the range count.
 void score_rows(const GqaTask& task, const float* keys, std::int64_t number, const Range& range, float* scores,
-                const char* ahead) noexcept {
+                Ahead* ahead) noexcept {
   for (std::int64_t row = 0; row < task.rows; ++row, scores += task.group * task.stride) {
     const Range visible = seen(task, row, range);
     if (visible.first >= visible.end) continue;
     const std::int64_t skipped = (visible.first - number) / 16, used = (visible.end - number + 15) / 16 - skipped;
     const std::int64_t first = number + 16 * skipped, end = least(range.end, first + 16 * used);
     const Range lanes = {most(0, range.first - first), end - first};
-    const float* q = task.q + row * task.q_stride;
-    const float* of_row = keys + skipped * 16 * task.qk_dim;
-    used == wide ? score_row<wide>(task, q, of_row, lanes, scores + 16 * skipped, ahead)
-                 : score_row<1>(task, q, of_row, lanes, scores + 16 * skipped, ahead);
+    score_row(task, task.q + row * task.q_stride, keys + skipped * 16 * task.qk_dim, used, lanes, scores + 16 * skipped,
+              ahead);
     ahead = nullptr;
   }
 }
@@ -89,12 +84,11 @@ void score_run(const GqaTask& task, const GqaScratch& scratch, const T* keys, st
   for (; number < range.end; number += 16 * panels, keys += panels * panel, scores += 16 * panels) {
     panels = number + 16 < range.end ? wide : 1;
     const Range of_panels = {most(number, range.first), least(number + 16 * panels, range.end)};
-    const char* coming = ahead.take(panels * dim * 32);
     if constexpr (sizeof(T) == 4) {
-      score_rows(task, keys, number, of_panels, scores, coming);
+      score_rows(task, keys, number, of_panels, scores, &ahead);
     } else {
       for (std::int64_t p = 0; p < panels; ++p) widen_panel(keys + p * panel, dim, scratch.keys + p * 16 * dim);
-      score_rows(task, scratch.keys, number, of_panels, scores, coming);
+      score_rows(task, scratch.keys, number, of_panels, scores, &ahead);
     }
   }
 }
@@ -117,7 +111,7 @@ void score_run_of_row(const GqaTask& task, const T* keys, std::int64_t number, c
             score_panels<heads>(q, dim, keys, panels, target, task.stride, head == 0 ? &ahead : nullptr);
           else
             score_part<heads>(q, dim, keys, most(0, range.first - number), least(16, range.end - number), target,
-                              task.stride, head == 0 ? ahead.take(dim * 32) : nullptr);
+                              task.stride, head == 0 ? &ahead : nullptr);
         });
   }
 }

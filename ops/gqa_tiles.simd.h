@@ -189,9 +189,9 @@ void score_panels(const float* q, std::int64_t dim, const T* keys, std::int64_t 
 // The same for one panel, of whose scores those of lanes [first, end) are written.
 template <int Heads, class T>
 void score_part(const float* q, std::int64_t dim, const T* keys, std::int64_t first, std::int64_t end, float* scores,
-                std::int64_t stride, const char* ahead) noexcept {
+                std::int64_t stride, Ahead* ahead) noexcept {
   alignas(64) float all[Heads * 16];
-  score_tile<Heads, 1>(q, dim, keys, 0, all, 16, ahead);
+  score_panels<Heads>(q, dim, keys, 1, all, 16, ahead);
   for (int h = 0; h < Heads; ++h)
     for (std::int64_t lane = first; lane < end; ++lane) scores[h * stride + lane] = all[h * 16 + lane];
 }
