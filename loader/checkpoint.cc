@@ -1,9 +1,13 @@
 #include "loader/checkpoint.h"
 
 #include <algorithm>
+#include <atomic>
+#include <exception>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <system_error>
+#include <thread>
 #include <unordered_map>
 #include <utility>
 
@@ -46,6 +50,50 @@ bool same_tensor(const StoredTensor& a, const StoredTensor& b) {
   const std::span<const std::byte> left = a.file->read(*a.entry), right = b.file->read(*b.entry);
   return std::equal(left.begin(), left.end(), right.begin(), right.end());
 }
+
+// Files that several threads open at a time; each is taken once, in any order.
+class OpenedFiles {
+ public:
+  explicit OpenedFiles(std::vector<fs::path> paths) : slots_(paths.size()) {
+    for (std::size_t i = 0; i < paths.size(); ++i) slots_[i].path = std::move(paths[i]);
+    const std::size_t threads =
+        std::min<std::size_t>({most_threads, std::thread::hardware_concurrency(), slots_.size()});
+    std::vector<std::jthread> helpers;
+    try {
+      for (std::size_t i = 1; i < threads; ++i) helpers.emplace_back([this] { open_some(); });
+    } catch (const std::system_error&) {  // no more threads: those that began do the work
+    }
+    open_some();
+  }
+
+  // Throws what opening it threw.
+  std::unique_ptr<const SafetensorsFile> take(std::size_t index) {
+    if (slots_[index].failure) std::rethrow_exception(slots_[index].failure);
+    return std::move(slots_[index].file);
+  }
+
+ private:
+  static constexpr std::size_t most_threads = 4;
+  struct Slot {
+    fs::path path;
+    std::unique_ptr<const SafetensorsFile> file;
+    std::exception_ptr failure;
+  };
+
+  void open_some() noexcept {
+    for (std::size_t i; (i = next_++) < slots_.size();) open(slots_[i]);
+  }
+  static void open(Slot& slot) noexcept {
+    try {
+      slot.file = std::make_unique<const SafetensorsFile>(slot.path);
+    } catch (...) {
+      slot.failure = std::current_exception();
+    }
+  }
+
+  std::vector<Slot> slots_;
+  std::atomic<std::size_t> next_ = 0;
+};
 
 // The folder's model*.safetensors, by name.
 std::set<std::string, std::less<>> shards_of(const fs::path& folder) {
@@ -135,7 +183,7 @@ Checkpoint Checkpoint::open(const fs::path& path, Shards shards) {
           path.string());
   require(!failure, Errc::io, "{}: {}", path.string(), failure.message());
   if (status.type() != fs::file_type::directory) {
-    checkpoint.add_file(path, nullptr);
+    checkpoint.add_file(std::make_unique<const SafetensorsFile>(path), nullptr);
     return checkpoint;
   }
   require(is_there(path / config_name) || !is_there(path / adapter_name), Errc::unsupported,
@@ -150,24 +198,31 @@ Checkpoint Checkpoint::open(const fs::path& path, Shards shards) {
   std::set<std::string, std::less<>> names = index ? index->files : shards_of(path);
   if (is_there(path / mtp_name)) names.insert(mtp_name);
   require(!names.empty(), Errc::not_found, "{}: the folder holds no model*.safetensors", path.string());
+  std::vector<fs::path> present;
+  for (const std::string& name : names)
+    if (!index || shards != Shards::planned || is_there(path / name)) present.push_back(path / name);
+  OpenedFiles opened(present);
+  std::size_t next = 0;
   for (const std::string& name : names) {
-    if (index && shards == Shards::planned && !is_there(path / name))
-      checkpoint.add_absent(path / name, *index);
+    if (next < present.size() && present[next] == path / name)
+      checkpoint.add_file(opened.take(next++), index.get());
     else
-      checkpoint.add_file(path / name, index.get());
+      checkpoint.add_absent(path / name, *index);
   }
   if (index) checkpoint.check_index(*index);
   return checkpoint;
 }
 
-void Checkpoint::add_file(const fs::path& path, Index* index) {
-  const auto& file = *files_.emplace_back(std::make_unique<const SafetensorsFile>(path));
-  const std::string file_name = path.filename().string();
-  for (const TensorEntry& entry : file.entries()) add_tensor(file, entry, file_name, index);
+void Checkpoint::add_file(std::unique_ptr<const SafetensorsFile> opened, Index* index) {
+  const SafetensorsFile& file = *files_.emplace_back(std::move(opened));
+  const std::string file_name = fs::path(file.path()).filename().string();
+  // By name, so that most of them lie beside the one before.
+  auto hint = tensors_.end();
+  for (const TensorEntry* entry : file.entries_by_name()) add_tensor(file, *entry, file_name, index, hint);
 }
 
 void Checkpoint::add_tensor(const SafetensorsFile& file, const TensorEntry& entry, const std::string& file_name,
-                            Index* index) {
+                            Index* index, Tensors::iterator& hint) {
   std::string name = canonical_name(entry.name, &spellings_);
   if (index) {
     const auto place = index->places.find(name);
@@ -180,10 +235,13 @@ void Checkpoint::add_tensor(const SafetensorsFile& file, const TensorEntry& entr
           "{}: tensor {} belongs to a LoRA adapter; merge the adapter into its base model first and open the result",
           file.path(), entry.name);
   const StoredTensor stored = {&file, &entry};
-  const auto [place, is_new] = tensors_.try_emplace(std::move(name), stored);
+  const std::size_t before = tensors_.size();
+  const auto place = tensors_.try_emplace(hint, std::move(name), stored);
+  hint = std::next(place);
   const StoredTensor& other = place->second;
-  require(is_new || same_tensor(stored, other), Errc::bad_file, "{}: tensor {} is also in {} as {}, with other values",
-          file.path(), entry.name, other.file->path(), other.entry->name);
+  require(tensors_.size() > before || same_tensor(stored, other), Errc::bad_file,
+          "{}: tensor {} is also in {} as {}, with other values", file.path(), entry.name, other.file->path(),
+          other.entry->name);
 }
 
 void Checkpoint::add_absent(const fs::path& path, Index& index) {

@@ -1,5 +1,6 @@
 // Checkpoint: a hub folder: config.json, the safetensors files that count, and their tensors under canonical names
-// (tensor_names.h). Owns the mapped files; immutable, so any thread may read it. Opening reads headers only.
+// (tensor_names.h). Owns the mapped files; immutable, so any thread may read it. Opening reads headers only,
+// on a few threads.
 #pragma once
 
 #include <filesystem>
@@ -72,8 +73,9 @@ class Checkpoint {
  private:
   struct Index;
   explicit Checkpoint(std::string path) : path_(std::move(path)) {}
-  void add_file(const std::filesystem::path& path, Index* index);
-  void add_tensor(const SafetensorsFile& file, const TensorEntry& entry, const std::string& file_name, Index* index);
+  void add_file(std::unique_ptr<const SafetensorsFile> opened, Index* index);
+  void add_tensor(const SafetensorsFile& file, const TensorEntry& entry, const std::string& file_name, Index* index,
+                  Tensors::iterator& hint);
   void add_absent(const std::filesystem::path& path, Index& index);
   void check_index(const Index& index) const;
 

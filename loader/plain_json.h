@@ -4,6 +4,8 @@
 // one thread. Nesting is that of the caller's own calls.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 
@@ -23,8 +25,7 @@ class PlainJson {
   bool string(std::string_view& value) noexcept {
     if (!take('"')) return false;
     const std::size_t begin = at_;
-    while (at_ < text_.size() && text_[at_] >= ' ' && text_[at_] <= '~' && text_[at_] != '"' && text_[at_] != '\\')
-      ++at_;
+    while (at_ < text_.size() && is_plain[static_cast<unsigned char>(text_[at_])]) ++at_;
     value = text_.substr(begin, at_ - begin);
     return at_ < text_.size() && text_[at_++] == '"';
   }
@@ -65,6 +66,13 @@ class PlainJson {
 
  private:
   static constexpr std::size_t most_digits = 18;
+
+  // Of what a plain string holds: printable ASCII but " and \.
+  static constexpr auto is_plain = [] {
+    std::array<bool, 256> plain{};
+    for (int c = ' '; c <= '~'; ++c) plain[static_cast<std::size_t>(c)] = c != '"' && c != '\\';
+    return plain;
+  }();
 
   static bool is_digit(char c) noexcept { return c >= '0' && c <= '9'; }
   void skip_space() noexcept {

@@ -157,10 +157,11 @@ class EntryReader {
     bool overflow = false;
     for (std::int64_t dimension : entry.shape)
       overflow |= __builtin_mul_overflow(bytes, static_cast<std::uint64_t>(dimension), &bytes);
-    require(!overflow, Errc::bad_file, "{}: tensor \"{}\": the shape {} overflows 64 bits", path_, entry.name,
-            shape_text(entry.shape));
-    require(bytes == entry.bytes, Errc::bad_file, "{}: tensor \"{}\": {} {} needs {} bytes, its offsets span {}", path_,
-            entry.name, name_of(entry.dtype), shape_text(entry.shape), bytes, entry.bytes);
+    if (!overflow && bytes == entry.bytes) return;  // before the shape is written out for a message
+    const std::string shape = shape_text(entry.shape);
+    require(!overflow, Errc::bad_file, "{}: tensor \"{}\": the shape {} overflows 64 bits", path_, entry.name, shape);
+    fail(Errc::bad_file, "{}: tensor \"{}\": {} {} needs {} bytes, its offsets span {}", path_, entry.name,
+         name_of(entry.dtype), shape, bytes, entry.bytes);
   }
 
   const std::string& path_;

@@ -41,6 +41,7 @@ class SafetensorsFile {
   const MappedFile& file() const noexcept { return file_; }
   // In the order of their data.
   std::span<const TensorEntry> entries() const noexcept { return entries_; }
+  std::span<const TensorEntry* const> entries_by_name() const noexcept { return by_name_; }
   const std::map<std::string, std::string, std::less<>>& metadata() const noexcept { return metadata_; }
 
   // The tensor of that name, or null.
