@@ -184,9 +184,15 @@ class Panel {
       multiply_strip<1, pair>(strip, x, sums);
   }
 
+  // Apart for the first strip: GCC 12 would keep sums that may be zero or loaded on the stack.
+  template <int R, int pair>
+  void multiply_strip(const Strip& strip, const Element* x, float* sums) noexcept {
+    strip.begin == 0 ? multiply_strip<R, pair, true>(strip, x, sums) : multiply_strip<R, pair, false>(strip, x, sums);
+  }
+
   // Leaves the sums of each accumulator in its place. Where they are complete, those of a pair are added while they are
   // at hand, and all of them end in the place of accumulator 0.
-  template <int R, int pair>
+  template <int R, int pair, bool first>
   void multiply_strip(const Strip& strip, const Element* x, float* sums) noexcept {
     constexpr int width = Lanes::part_width, quarter = tile_sums / 4;
     const std::int64_t blocks = strip.end - strip.begin;
@@ -197,14 +203,18 @@ class Panel {
       };
       const auto multiply = [&]<int odd>(auto&& keep) __attribute__((always_inline)) {
         Vector acc[R][Mul::outputs];
+#pragma GCC unroll 3
         for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
           for (int n = 0; n < Mul::outputs; ++n)
-            acc[r][n] = strip.begin == 0 ? Vector{} : Mul::load_sums(at(2 * pair + odd, r, n));
+            acc[r][n] = first ? Vector{} : Mul::load_sums(at(2 * pair + odd, r, n));
         const Element* inputs = x + odd * blocks_ * Mul::rows * 32;
         const Element* weights = w_ + odd * strip_elements();
         for (std::int64_t block = 0; block < blocks; ++block, inputs += Mul::rows * 32, weights += Mul::outputs * 32)
           Mul::template add_tile<R>(acc, inputs, weights, part);
+#pragma GCC unroll 3
         for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
           for (int n = 0; n < Mul::outputs; ++n) keep(acc[r][n], r, n);
       };
       if (!strip.last) {  // apart: one loop with a choice of targets is a tenth slower

@@ -48,6 +48,12 @@ inline Vector even_half(Bits pairs) noexcept {
 #endif
 }
 
+// Makes the multiply-adds before it overwrite their sums: GCC 12 would else overwrite a factor at its last use, and
+// copy sums from register to register.
+[[gnu::always_inline]] inline void still_needed(Vector factor) noexcept {
+  asm volatile("" : : "v"(factor));
+}
+
 // fp32 multiply-adds; a group is 16 odd and 16 even positions as floats.
 struct WidenedMul {
   using Element = float;
@@ -81,7 +87,10 @@ struct WidenedMul {
         const Vector weight = loaded_once(load_part(w + n * 32 + half + part * width));
 #pragma GCC unroll 3
         for (int r = 0; r < R; ++r) acc[r][n] = fma_part(inputs[r], weight, acc[r][n]);
+        still_needed(weight);
       }
+#pragma GCC unroll 3
+      for (int r = 0; r < R; ++r) still_needed(inputs[r]);
     }
   }
   static Vector load_sums(const float* source) noexcept {
