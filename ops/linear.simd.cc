@@ -95,8 +95,7 @@ void linear_bf16(const LinearCall& call) noexcept {
 // A few outputs' weights at a time are widened once for all rows.
 void linear_f32(const LinearCall& call) noexcept {
   constexpr int rows_at_once = parts == 1 ? 4 : 1, most_outputs = static_cast<int>(LinearScratch::tile_outputs);
-  const LinearScratch scratch(call.scratch, call.weight.inputs);
-  auto* tile = reinterpret_cast<float*>(scratch.w);
+  auto* tile = reinterpret_cast<float*>(call.scratch);
   for (std::int64_t o = call.begin; o < call.end; o += most_outputs) {
     const int outputs = static_cast<int>(call.end - o < most_outputs ? call.end - o : most_outputs);
     const float* w[most_outputs];

@@ -137,8 +137,10 @@ struct LinearScratch {
   }
   static constexpr std::size_t bytes(std::int64_t inputs) noexcept {
     const std::int64_t row = padded_inputs(inputs), rows = group_rows(inputs);
-    return static_cast<std::size_t>(row / linear_block * 64 + row * 2 + rows * row * 4 +
-                                    tile_outputs * strip_inputs(inputs) * 2 + rows * tile_outputs * 4 * 64);
+    const std::int64_t bf16 = row / linear_block * 64 + row * 2 + rows * row * 4 +
+                              tile_outputs * strip_inputs(inputs) * 2 + rows * tile_outputs * 4 * 64;
+    const std::int64_t f32 = tile_outputs * row * 4;  // linear_f32 widens a tile of weights
+    return static_cast<std::size_t>(bf16 > f32 ? bf16 : f32);
   }
 };
 

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstring>
 #include <limits>
 
 #include "runtime/buffer.h"
@@ -272,6 +274,37 @@ TEST(Linear, CallsThatShareTheirInputsGiveTheSameBits) {
       test::expect_same_bits(multiply(second, 5, true), want, name_of(isa).data());
     }
   }
+}
+
+TEST(Linear, KernelsStayWithinTheirScratch) {
+  const FloatMode mode;
+  test::Random random(20);
+  const std::int64_t inputs = 8192, outputs = 24, rows = 13;
+  test::Fp8Weight w8(random, outputs, inputs);
+  const auto x = random.normals(rows * inputs);
+  std::vector<std::uint16_t> packed(packed_bytes(rows, inputs) / sizeof(std::uint16_t));
+  pack_bf16_kernel.best()(x.data(), rows, inputs, packed.data());
+  const std::size_t size = linear_scratch_bytes(inputs), beyond = 1 << 20;
+  Buffer scratch(size + beyond, "scratch");
+  std::vector<float> y(static_cast<std::size_t>(rows * outputs));
+  for (Isa isa : test::present_tiers())
+    for (Compute compute : {Compute::bf16, Compute::f32}) {
+      const bool bf16 = compute == Compute::bf16;
+      std::memset(scratch.data() + size, 0x5a, beyond);
+      (bf16 ? linear_bf16_widened_kernel : linear_f32_kernel)
+          .at(isa)({.weight = linear_weight(w8.tensor(), compute),
+                    .x = bf16 ? static_cast<const void*>(packed.data()) : x.data(),
+                    .x_rows = nullptr,
+                    .rows = rows,
+                    .y = y.data(),
+                    .y_stride = outputs,
+                    .begin = 0,
+                    .end = outputs,
+                    .scratch = scratch.data()});
+      const auto* guard = reinterpret_cast<const unsigned char*>(scratch.data() + size);
+      EXPECT_TRUE(std::all_of(guard, guard + beyond, [](unsigned char byte) { return byte == 0x5a; }))
+          << name_of(isa) << (bf16 ? " bf16" : " f32");
+    }
 }
 
 TEST(Linear, LongRows) {
