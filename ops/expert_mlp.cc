@@ -8,9 +8,9 @@
 #include <span>
 #include <utility>
 
+#include "ops/expert_mlp_memory.h"
 #include "ops/swiglu.h"
 #include "runtime/bfloat16.h"
-#include "runtime/buffer.h"
 #include "runtime/error.h"
 #include "runtime/run_inputs.h"
 
@@ -34,10 +34,9 @@ const Kernel<ExpertCombineFn> expert_combine_kernel = {
 namespace {
 
 constexpr std::int64_t many_rows = 64;
-constexpr std::int64_t panel = linear_block;    // outputs of a task
-constexpr std::int64_t least_wave_pairs = 512;  // pairs a wave may hold however few rows there are
-constexpr std::int64_t pack_grain = 4;          // rows per task of packing and combining
-constexpr std::int64_t pack_part = 512;         // elements per task of packing tiles
+constexpr std::int64_t panel = linear_block;  // outputs of a task
+constexpr std::int64_t pack_grain = 4;        // rows per task of packing and combining
+constexpr std::int64_t pack_part = 512;       // elements per task of packing tiles
 
 void round_panel(float* values, std::int64_t rows, std::int64_t stride, std::int64_t begin, std::int64_t end) {
   for (std::int64_t row = 0; row < rows; ++row)
@@ -50,48 +49,7 @@ bool is_inactive(const Batch& batch, std::int64_t row) noexcept {
          run->inputs->inactive[row - run->begin] != 0;
 }
 
-// Hands out pieces of the scratch; without memory it only counts.
-class Carver {
- public:
-  explicit Carver(std::byte* memory) : memory_(memory) {}
-
-  template <class T>
-  T* take(std::int64_t count) {
-    std::byte* piece = memory_ == nullptr ? nullptr : memory_ + used_;
-    const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(T);
-    used_ += Buffer::aligned(bytes);
-    return reinterpret_cast<T*>(piece);
-  }
-  std::size_t used() const { return used_; }
-
- private:
-  std::byte* memory_;
-  std::size_t used_ = 0;
-};
-
 }  // namespace
-
-// The scratch. A pair is a row with one of its experts; pairs are sorted by expert, then by row.
-struct ExpertMlp::Memory {
-  using Packed = std::array<std::byte*, most_forms>;  // not used by forms that take rows as they are
-
-  Packed packed_x;          // (rows) packed in each form; as tiles (wave_pairs), of the rows of the wave's pairs
-  std::int32_t* used;       // the experts that have rows, ascending
-  std::int32_t* first;      // (experts + 1) first pair of each expert
-  std::int32_t* pair_row;   // (rows * top_k) the row of each pair
-  std::int32_t* pair_of;    // (rows, top_k) the pair of each choice, -1 in inactive rows
-  std::int32_t* hinted;     // (experts) of the next layer
-  float* hint_weight;       // (experts)
-  std::int64_t wave_pairs;  // room for pairs in a wave, for the values below
-  float* gate;              // (wave_pairs, width), then silu(gate) * up
-  float* up;                // (wave_pairs, width)
-  Packed packed_t;          // (wave_pairs) rows of `gate`, packed in each form
-  float* y;                 // (wave_pairs, hidden)
-  std::byte* workers;       // linear_scratch_bytes for each thread
-  std::int64_t* prepared;   // (threads) the expert of the wave whose inputs a thread's scratch holds, -1 for none
-  std::size_t worker_bytes;
-  std::size_t bytes;
-};
 
 struct ExpertMlp::Matrix {
   LinearWeight weight;
@@ -128,37 +86,6 @@ ExpertMlp::ExpertMlp(int layer, ExpertSource& source, const ExpertMlpOptions& op
 ExpertMlp::Matrix ExpertMlp::matrix(const Tensor& weight) const {
   const std::size_t form = weight.dtype() == Dtype::f8_e4m3 ? form_count_ - 1 : 0;
   return {.weight = linear_weight(weight, forms_[form]), .form = form};
-}
-
-ExpertMlp::Memory ExpertMlp::layout(std::int64_t rows, int threads, std::byte* scratch) const {
-  const std::int64_t pairs = rows * options_.top_k;
-  Carver carver(scratch);
-  Memory memory{};
-  memory.wave_pairs = std::min(pairs, std::max(2 * rows, least_wave_pairs));
-  for (std::size_t form = 0; form < form_count_; ++form) {
-    const bool tiles = forms_[form] == Compute::bf16_tiles && isa_supported(Isa::amx);  // whatever tier is active now
-    const auto bytes = [&](auto inputs) { return static_cast<std::int64_t>(packed_row_bytes(forms_[form], inputs)); };
-    memory.packed_x[form] = carver.take<std::byte>((tiles ? memory.wave_pairs : rows) * bytes(options_.hidden));
-    memory.packed_t[form] = carver.take<std::byte>(memory.wave_pairs * bytes(options_.width));
-  }
-  memory.used = carver.take<std::int32_t>(options_.experts);
-  memory.first = carver.take<std::int32_t>(options_.experts + 1);
-  memory.pair_row = carver.take<std::int32_t>(pairs);
-  memory.pair_of = carver.take<std::int32_t>(pairs);
-  memory.hinted = carver.take<std::int32_t>(options_.experts);
-  memory.hint_weight = carver.take<float>(options_.experts);
-  memory.gate = carver.take<float>(memory.wave_pairs * options_.width);
-  memory.up = carver.take<float>(memory.wave_pairs * options_.width);
-  memory.y = carver.take<float>(memory.wave_pairs * options_.hidden);
-  memory.worker_bytes = linear_scratch_bytes(std::max(options_.hidden, options_.width));
-  memory.workers = carver.take<std::byte>(threads * static_cast<std::int64_t>(memory.worker_bytes));
-  memory.prepared = carver.take<std::int64_t>(threads);
-  memory.bytes = carver.used();
-  return memory;
-}
-
-std::size_t ExpertMlp::scratch_bytes(std::int64_t rows, int threads) const {
-  return layout(rows, threads, nullptr).bytes;
 }
 
 // Sorts the pairs by expert and returns how many experts have rows.
