@@ -2,37 +2,18 @@
 
 #include <algorithm>
 
-#include "runtime/buffer.h"
+#include "ops/scratch_carver.h"
 
 namespace millrace {
 namespace {
 
 constexpr std::int64_t least_wave_pairs = 512;  // pairs a wave may hold however few rows there are
 
-// Hands out pieces of the scratch; without memory it only counts.
-class Carver {
- public:
-  explicit Carver(std::byte* memory) : memory_(memory) {}
-
-  template <class T>
-  T* take(std::int64_t count) {
-    std::byte* piece = memory_ == nullptr ? nullptr : memory_ + used_;
-    const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(T);
-    used_ += Buffer::aligned(bytes);
-    return reinterpret_cast<T*>(piece);
-  }
-  std::size_t used() const { return used_; }
-
- private:
-  std::byte* memory_;
-  std::size_t used_ = 0;
-};
-
 }  // namespace
 
 ExpertMlp::Memory ExpertMlp::layout(std::int64_t rows, int threads, std::byte* scratch) const {
   const std::int64_t pairs = rows * options_.top_k;
-  Carver carver(scratch);
+  ScratchCarver carver(scratch);
   Memory memory{};
   memory.wave_pairs = std::min(pairs, std::max(2 * rows, least_wave_pairs));
   for (std::size_t form = 0; form < form_count_; ++form) {

@@ -6,8 +6,8 @@
 #include <functional>
 #include <limits>
 
+#include "ops/scratch_carver.h"
 #include "runtime/bfloat16.h"
-#include "runtime/buffer.h"
 #include "runtime/error.h"
 
 namespace millrace {
@@ -68,22 +68,15 @@ struct SketchedLinear::Scratch {
   std::size_t bytes;
 
   Scratch(std::byte* memory, const LinearWeight& weight, Compute compute, int threads) noexcept {
-    std::size_t used = 0;
-    const auto take = [&](std::size_t size) {
-      std::byte* at = memory == nullptr ? nullptr : memory + used;
-      used += Buffer::aligned(size);
-      return at;
-    };
-    const auto inputs = static_cast<std::size_t>(weight.inputs), outputs = static_cast<std::size_t>(weight.outputs);
-    const auto blocks = static_cast<std::size_t>(blocks_of(weight.outputs));
-    q = reinterpret_cast<std::int8_t*>(take(round_up(inputs, 64)));
-    packed = take(packed_row_bytes(compute, weight.inputs));
-    scales = reinterpret_cast<Scales*>(take(sizeof(Scales)));
-    largest = reinterpret_cast<float*>(take(blocks * sizeof(float)));
-    sorted = reinterpret_cast<float*>(take(blocks * sizeof(float)));
-    chosen = reinterpret_cast<std::int32_t*>(take(outputs * sizeof(std::int32_t)));
-    kernel = take(static_cast<std::size_t>(threads) * linear_scratch_bytes(weight.inputs));
-    bytes = used;
+    ScratchCarver carver(memory);
+    q = carver.take<std::int8_t>((weight.inputs + 63) / 64 * 64);
+    packed = carver.take<std::byte>(static_cast<std::int64_t>(packed_row_bytes(compute, weight.inputs)));
+    scales = carver.take<Scales>(1);
+    largest = carver.take<float>(blocks_of(weight.outputs));
+    sorted = carver.take<float>(blocks_of(weight.outputs));
+    chosen = carver.take<std::int32_t>(weight.outputs);
+    kernel = carver.take<std::byte>(threads * static_cast<std::int64_t>(linear_scratch_bytes(weight.inputs)));
+    bytes = carver.used();
   }
 };
 
