@@ -199,7 +199,6 @@ inline Lanes sigmoid(const Lanes& x) noexcept {
 // Lanes::sum() of several at once, the same additions side by side: 8 on AVX-512, 4 on AVX2.
 inline constexpr int sums_at_once = 8 / Lanes::parts;
 inline void store_sums(const Lanes (&v)[sums_at_once], float* y, int count) noexcept {
-  alignas(32) float sums[8];
 #if defined(__AVX512F__)
   __m512 eights[4], fours[2];  // two and four sums side by side
   for (int i = 0; i < 4; ++i) {
@@ -214,7 +213,8 @@ inline void store_sums(const Lanes (&v)[sums_at_once], float* y, int count) noex
       _mm512_add_ps(_mm512_shuffle_ps(fours[0], fours[1], 0x44), _mm512_shuffle_ps(fours[0], fours[1], 0xee));
   const __m512 ones = _mm512_add_ps(twos, _mm512_permute_ps(twos, 0xb1));
   const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 2, 6, 10, 14, 0, 0, 0, 0, 0, 0, 0, 0);
-  _mm256_store_ps(sums, _mm512_castps512_ps256(_mm512_permutexvar_ps(order, ones)));
+  const __m256 sums = _mm512_castps512_ps256(_mm512_permutexvar_ps(order, ones));
+  if (count == sums_at_once) return _mm256_storeu_ps(y, sums);
 #else
   __m256 eights[4], fours[2];
   for (int i = 0; i < 4; ++i) eights[i] = _mm256_add_ps(v[i].part[0], v[i].part[1]);
@@ -225,9 +225,10 @@ inline void store_sums(const Lanes (&v)[sums_at_once], float* y, int count) noex
   const __m256 twos =
       _mm256_add_ps(_mm256_shuffle_ps(fours[0], fours[1], 0x44), _mm256_shuffle_ps(fours[0], fours[1], 0xee));
   const __m256 ones = _mm256_add_ps(twos, _mm256_permute_ps(twos, 0xb1));
-  _mm256_store_ps(sums, _mm256_permutevar8x32_ps(ones, _mm256_setr_epi32(0, 4, 2, 6, 0, 0, 0, 0)));
+  const __m128 sums = _mm256_castps256_ps128(_mm256_permutevar8x32_ps(ones, _mm256_setr_epi32(0, 4, 2, 6, 0, 0, 0, 0)));
+  if (count == sums_at_once) return _mm_storeu_ps(y, sums);
 #endif
-  std::memcpy(y, sums, static_cast<std::size_t>(count) * sizeof(float));
+  std::memcpy(y, &sums, static_cast<std::size_t>(count) * sizeof(float));
 }
 
 }  // namespace
