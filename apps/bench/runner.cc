@@ -16,8 +16,8 @@
 namespace millrace {
 namespace {
 
-constexpr double peak_seconds = 0.05;
-constexpr int readings = 2;  // before and after each result
+constexpr double peak_seconds = 0.02;
+constexpr int readings = 2;  // between two results
 
 // Prompts, depths and passes cut to what the context holds; none of them twice.
 std::vector<ComputeCase> cases_of(const BenchPlan& plan, std::int64_t context) {
@@ -99,26 +99,21 @@ class ThreadRounds {
   }
 
   void round(const ReadCeiling& memory) {
-    const std::vector<MultiplyPeak> peaks = multiply_peaks();
-    double flops = 0;
-    for (std::size_t i = 0; i < peaks.size(); ++i) {
-      const double rate = measure_peak(peaks[i], parallel_, peak_seconds);
-      peaks_[i].rate.values.push_back(1e-9 * rate);
-      flops = std::max(flops, rate);
-    }
+    Rates before = measure_rates(memory);
     for (std::size_t i = 0; i < cases_.size(); ++i) {
       const ComputeCase& what = cases_[i];
       const double passes = what.prompt > 0 ? 1 : static_cast<double>(what.generate);
-      const double before = bandwidth_of(memory, parallel_), disk_before = expert_disk_.measure();
+      const double disk_before = expert_disk_.measure();
       const double seconds = bench_.run(what, parallel_, nullptr) / passes;
       // Of both as if they were one: a disk is not at its best all the time, in what is measured either.
       const double disk_after = expert_disk_.measure(), disk = mean_rate(disk_before, disk_after);
-      const double bandwidth = std::max(before, bandwidth_of(memory, parallel_));
-      read_.rate.values.push_back(1e-9 * bandwidth);
+      const Rates after = measure_rates(memory);
       BenchResult& result = results_[i];
       const auto tokens = static_cast<double>(what.prompt > 0 ? what.prompt : what.batch);
       result.rate.values.push_back(tokens / seconds);
-      double best = std::max(result.bytes / bandwidth, result.flops / flops);
+      double best = std::max(result.bytes / std::max(before.read, after.read),
+                             result.flops / std::max(before.flops, after.flops));
+      before = after;
       if (disk > 0) best = best_when_streamed(what, result, bench_.missed_bytes() / passes / disk, best);
       if (disk > 0) disk_.rate.values.push_back(1e-9 * disk);
       result.fraction.values.push_back(best / seconds);
@@ -139,6 +134,23 @@ class ThreadRounds {
   }
 
  private:
+  struct Rates {
+    double read, flops;  // bytes and operations per second
+  };
+
+  // What the machine can do now: others may take some of it, and the clock changes.
+  Rates measure_rates(const ReadCeiling& memory) {
+    Rates rates{bandwidth_of(memory, parallel_), 0};
+    read_.rate.values.push_back(1e-9 * rates.read);
+    const std::vector<MultiplyPeak> peaks = multiply_peaks();
+    for (std::size_t i = 0; i < peaks.size(); ++i) {
+      const double rate = measure_peak(peaks[i], parallel_, peak_seconds);
+      peaks_[i].rate.values.push_back(1e-9 * rate);
+      rates.flops = std::max(rates.flops, rate);
+    }
+    return rates;
+  }
+
   // Reading and computing go on at a time, so that the longer of both is the best. A decode is computed as fast as it
   // was with its experts in memory; a prefill, `at_best`.
   double best_when_streamed(const ComputeCase& what, BenchResult& result, double to_read, double at_best) {
