@@ -33,17 +33,18 @@ LinearFormat format_of(const Tensor& weight, Compute compute) {
 
 }  // namespace
 
+// Steps call this for every expert: shapes are put into words where there is an error to tell only.
 LinearWeight linear_weight(const Tensor& weight, Compute compute) {
-  require(weight.rank() == 2 && weight.dim(0) > 0 && weight.dim(1) > 0, Errc::bad_argument,
-          "linear: a weight of shape {}, expected [outputs, inputs]", shape_text(weight.shape()));
+  if (weight.rank() != 2 || weight.dim(0) <= 0 || weight.dim(1) <= 0)
+    fail(Errc::bad_argument, "linear: a weight of shape {}, expected [outputs, inputs]", shape_text(weight.shape()));
   const BlockScales& scales = weight.scales();
   const LinearFormat format = format_of(weight, compute);
-  if (format == LinearFormat::f8_e4m3)
-    require(scales && scales.columns == (weight.dim(1) + linear_block - 1) / linear_block && scales.segment_rows > 0 &&
-                weight.dim(0) % scales.segment_rows == 0 && scales.skipped_rows >= 0 &&
-                scales.skipped_rows < linear_block,
-            Errc::bad_argument, "linear: an FP8 weight {} with {} scales per row in segments of {} rows",
-            shape_text(weight.shape()), scales.columns, scales.segment_rows);
+  const bool scaled = scales && scales.columns == (weight.dim(1) + linear_block - 1) / linear_block &&
+                      scales.segment_rows > 0 && weight.dim(0) % scales.segment_rows == 0 && scales.skipped_rows >= 0 &&
+                      scales.skipped_rows < linear_block;
+  if (format == LinearFormat::f8_e4m3 && !scaled)
+    fail(Errc::bad_argument, "linear: an FP8 weight {} with {} scales per row in segments of {} rows",
+         shape_text(weight.shape()), scales.columns, scales.segment_rows);
   require(format != LinearFormat::mxfp4 || weight.dim(1) % 16 == 0, Errc::bad_argument,
           "linear: an MXFP4 weight of {} bytes a row, which is not a multiple of 16", weight.dim(1));
   return {.data = weight.data(),

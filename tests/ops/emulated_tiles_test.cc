@@ -1,4 +1,4 @@
-// What only emulated tiles can tell: that kernels leave none configured.
+// What only emulated tiles can tell: that kernels leave none configured, and that few ask for them.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -14,6 +14,9 @@
 namespace millrace {
 namespace amx {
 bool tiles_are_configured() noexcept;
+}
+namespace test {
+int tile_unit_questions() noexcept;
 }
 namespace {
 
@@ -46,6 +49,12 @@ TEST(EmulatedTiles, AreReleasedOnEveryThread) {
     EXPECT_GT(calls, 0);
     EXPECT_EQ(left, 0);
   }
+}
+
+// A machine under another may take longer to answer than a step of a small operator takes.
+TEST(EmulatedTiles, TheProcessorIsAskedOnce) {
+  for (int i = 0; i < 3; ++i) isa_supported(Isa::amx);
+  EXPECT_LE(test::tile_unit_questions(), 1);  // none where the tier below is missing
 }
 
 }  // namespace
