@@ -5,6 +5,7 @@
 
 #include "ops/linear_tiles.h"
 #include "ops/linear_w8a8.h"
+#include "ops/scratch_carver.h"
 #include "runtime/bfloat16.h"
 #include "runtime/error.h"
 
@@ -115,65 +116,91 @@ Linear::Linear(std::vector<LinearPart> parts) {
 Linear::Linear(const Tensor& weight, LinearOptions options)
     : Linear(std::vector<LinearPart>{{weight, std::move(options)}}) {}
 
-// Several tasks for each thread, so that a slow one is helped at its end; whole panels of scales where there are many
-// outputs, and never less than a fork-join is worth.
-std::int64_t Linear::outputs_per_task(std::int64_t rows, int threads) const noexcept {
+// Kernels of bf16 prepare the inputs of a group of rows at a time, which takes as long as some outputs do: of more
+// rows, each task has one group, and those of a group follow each other. There are several tasks for each thread, so
+// that a slow one is helped at its end; of whole panels of scales where there are many outputs, and none less than a
+// fork-join is worth.
+Linear::Division Linear::division_of(std::int64_t rows, int threads) const noexcept {
+  const bool grouped = compute_ != Compute::f32 && !is_w8a8(compute_) && !takes_tiles(compute_);
+  const std::int64_t most = grouped ? LinearScratch::group_rows(inputs_) : rows;
+  Division division = {.rows = rows, .outputs = 0, .groups = (rows + most - 1) / most, .group_tasks = 0};
+  division.rows = (rows + division.groups - 1) / division.groups;
   const std::int64_t grain = outputs_ >= 8 * linear_block * threads ? linear_block : output_grain;
-  const std::int64_t share = outputs_ / (tasks_per_thread * threads) / grain * grain;
-  const std::int64_t worthwhile = Parallel::least_work / (rows * inputs_) + 1;
-  return (std::max({grain, share, worthwhile}) + output_grain - 1) / output_grain * output_grain;
+  const std::int64_t share = outputs_ * division.groups / (tasks_per_thread * threads) / grain * grain;
+  const std::int64_t worthwhile = Parallel::least_work / (division.rows * inputs_) + 1;
+  division.outputs = (std::max({grain, share, worthwhile}) + output_grain - 1) / output_grain * output_grain;
+  for (const Part& part : parts_)
+    division.group_tasks += (part.weight.outputs + division.outputs - 1) / division.outputs;
+  return division;
 }
 
-Linear::Task Linear::task_of(std::int64_t index, std::int64_t per_task) const noexcept {
-  for (Task task;; ++task.part) {
-    const std::int64_t outputs = parts_[task.part].weight.outputs, tasks = (outputs + per_task - 1) / per_task;
-    if (index >= tasks) {
-      index -= tasks;
+Linear::Task Linear::task_of(std::int64_t index, std::int64_t rows, const Division& division) const noexcept {
+  Task task = {.group = index / division.group_tasks};
+  task.first_row = task.group * division.rows;
+  task.rows = std::min(division.rows, rows - task.first_row);
+  std::int64_t left = index % division.group_tasks;
+  for (;; ++task.part) {
+    const std::int64_t outputs = parts_[task.part].weight.outputs,
+                       tasks = (outputs + division.outputs - 1) / division.outputs;
+    if (left >= tasks) {
+      left -= tasks;
       continue;
     }
-    task.begin = index * per_task;
-    task.end = std::min(task.begin + per_task, outputs);
+    task.begin = left * division.outputs;
+    task.end = std::min(task.begin + division.outputs, outputs);
     return task;
   }
 }
 
+Linear::Memory Linear::layout(std::int64_t rows, int threads, std::byte* scratch) const noexcept {
+  ScratchCarver carver(scratch);
+  Memory memory{};
+  memory.packed = carver.take<std::byte>(rows * static_cast<std::int64_t>(packed_row_bytes(compute_, inputs_)));
+  memory.worker_bytes = linear_scratch_bytes(inputs_);
+  memory.workers = carver.take<std::byte>(threads * static_cast<std::int64_t>(memory.worker_bytes));
+  memory.prepared = carver.take<std::int64_t>(threads);
+  memory.bytes = carver.used();
+  return memory;
+}
+
+std::size_t Linear::scratch_bytes(std::int64_t rows, int threads) const {
+  return layout(rows, threads, nullptr).bytes;
+}
+
 void Linear::run(const StepContext& context) const {
   const std::int64_t rows = context.rows;
+  const int threads = context.parallel.threads();
   const std::size_t row_bytes = packed_row_bytes(compute_, inputs_);
-  const std::size_t packed_size = static_cast<std::size_t>(rows) * row_bytes;
-  const std::size_t worker_size = linear_scratch_bytes(inputs_);
-  std::byte* scratch = context.scratch.data();
+  const Memory memory = layout(rows, threads, context.scratch.data());
   const float* x = context.input(0);
   if (row_bytes > 0)
     context.parallel.for_range(rows, takes_tiles(compute_) ? tile_rows : serial_rows,
                                [&](std::int64_t begin, std::int64_t end, int) {
                                  pack_rows(compute_, x + begin * inputs_, end - begin, inputs_,
-                                           scratch + static_cast<std::size_t>(begin) * row_bytes);
+                                           memory.packed + static_cast<std::size_t>(begin) * row_bytes);
                                });
   LinearFn* kernel = linear_kernel(compute_, rows);
-  // Whether a worker has run a task of this call: all tasks share their inputs.
-  auto* begun = reinterpret_cast<bool*>(scratch + packed_size +
-                                        static_cast<std::size_t>(context.parallel.threads()) * worker_size);
-  std::fill_n(begun, context.parallel.threads(), false);
-  const std::int64_t per_task = outputs_per_task(rows, context.parallel.threads());
-  std::int64_t tasks = 0;
-  for (const Part& part : parts_) tasks += (part.weight.outputs + per_task - 1) / per_task;
-  context.parallel.for_tasks(tasks, outputs_ / tasks * rows * inputs_, [&](std::int64_t index, int worker) {
-    const Task task = task_of(index, per_task);
-    const Part& part = parts_[task.part];
-    float* y = context.output(task.part);
-    kernel({.weight = part.weight,
-            .x = row_bytes > 0 ? static_cast<const void*>(scratch) : x,
-            .x_rows = nullptr,
-            .rows = rows,
-            .y = y,
-            .y_stride = part.weight.outputs,
-            .begin = task.begin,
-            .end = task.end,
-            .scratch = scratch + packed_size + static_cast<std::size_t>(worker) * worker_size,
-            .same_x = std::exchange(begun[worker], true)});
-    part.finish(y, rows, task.begin, task.end);
-  });
+  std::fill_n(memory.prepared, threads, -1);
+  const Division division = division_of(rows, threads);
+  const std::int64_t tasks = division.groups * division.group_tasks;
+  context.parallel.for_tasks(
+      tasks, outputs_ / division.group_tasks * division.rows * inputs_, [&](std::int64_t index, int worker) {
+        const Task task = task_of(index, rows, division);
+        const Part& part = parts_[task.part];
+        float* y = context.output(task.part) + task.first_row * part.weight.outputs;
+        const std::byte* packed = memory.packed + static_cast<std::size_t>(task.first_row) * row_bytes;
+        kernel({.weight = part.weight,
+                .x = row_bytes > 0 ? static_cast<const void*>(packed) : x + task.first_row * inputs_,
+                .x_rows = nullptr,
+                .rows = task.rows,
+                .y = y,
+                .y_stride = part.weight.outputs,
+                .begin = task.begin,
+                .end = task.end,
+                .scratch = memory.workers + static_cast<std::size_t>(worker) * memory.worker_bytes,
+                .same_x = std::exchange(memory.prepared[worker], task.group) == task.group});
+        part.finish(y, task.rows, task.begin, task.end);
+      });
 }
 
 // The bias, the scale and the roundings of outputs [begin, end).
@@ -196,11 +223,6 @@ double Linear::Part::bytes() const noexcept {
   if (weight.format == LinearFormat::f8_e4m3) scale_bytes = 4 * static_cast<double>(weight.scale_columns) / 128;
   if (weight.format == LinearFormat::mxfp4) scale_bytes = static_cast<double>(weight.inputs) / 32;
   return static_cast<double>(weight.outputs) * (static_cast<double>(weight.row_bytes()) + scale_bytes);
-}
-
-std::size_t Linear::scratch_bytes(std::int64_t rows, int threads) const {
-  return static_cast<std::size_t>(rows) * packed_row_bytes(compute_, inputs_) +
-         static_cast<std::size_t>(threads) * (linear_scratch_bytes(inputs_) + sizeof(bool));
 }
 
 Cost Linear::cost(const StepContext& context) const {

@@ -77,14 +77,28 @@ class Linear final : public Op {
     void finish(float* y, std::int64_t rows, std::int64_t begin, std::int64_t end) const noexcept;
     double bytes() const noexcept;
   };
-  // A task: outputs [begin, end) of a part.
+  // How the product is divided: into groups of rows, of which a worker's scratch holds one, and outputs of each part.
+  struct Division {
+    std::int64_t rows, outputs;  // most of a task
+    std::int64_t groups;
+    std::int64_t group_tasks;  // of one group of rows
+  };
+  // Outputs [begin, end) of a part, for some of the rows.
   struct Task {
+    std::int64_t group = 0, first_row = 0, rows = 0;
     std::size_t part = 0;
     std::int64_t begin = 0, end = 0;
   };
+  struct Memory {  // of a step
+    std::byte* packed;
+    std::byte* workers;      // worker_bytes each
+    std::int64_t* prepared;  // the group that a worker's scratch holds, or -1
+    std::size_t worker_bytes, bytes;
+  };
 
-  std::int64_t outputs_per_task(std::int64_t rows, int threads) const noexcept;
-  Task task_of(std::int64_t index, std::int64_t per_task) const noexcept;
+  Division division_of(std::int64_t rows, int threads) const noexcept;
+  Task task_of(std::int64_t index, std::int64_t rows, const Division& division) const noexcept;
+  Memory layout(std::int64_t rows, int threads, std::byte* scratch) const noexcept;
 
   std::vector<Part> parts_;
   Compute compute_ = Compute::bf16;
