@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "ops/expert_mlp_memory.h"
+#include "ops/expert_mlp_wave.h"
 #include "ops/swiglu.h"
 #include "runtime/bfloat16.h"
 #include "runtime/error.h"
@@ -34,9 +35,8 @@ const Kernel<ExpertCombineFn> expert_combine_kernel = {
 namespace {
 
 constexpr std::int64_t many_rows = 64;
-constexpr std::int64_t panel = linear_block;  // outputs of a task
-constexpr std::int64_t pack_grain = 4;        // rows per task of packing and combining
-constexpr std::int64_t pack_part = 512;       // elements per task of packing tiles
+constexpr std::int64_t pack_grain = 4;   // rows per task of packing and combining
+constexpr std::int64_t pack_part = 512;  // elements per task of packing tiles
 
 void round_panel(float* values, std::int64_t rows, std::int64_t stride, std::int64_t begin, std::int64_t end) {
   for (std::int64_t row = 0; row < rows; ++row)
@@ -50,26 +50,6 @@ bool is_inactive(const Batch& batch, std::int64_t row) noexcept {
 }
 
 }  // namespace
-
-struct ExpertMlp::Matrix {
-  LinearWeight weight;
-  std::size_t form = 0;  // index of its compute
-};
-
-// Some experts with their pairs, their weights held in memory.
-struct ExpertMlp::Wave {
-  struct Expert {
-    Matrix gate, up, down;
-    std::int64_t first_pair = 0, pairs = 0;
-  };
-  std::array<std::optional<ExpertLease>, max_leases> leases;
-  std::array<Expert, max_leases> experts;
-  std::int64_t count = 0;
-  std::int64_t base = 0;   // the pair at the start of the room for pairs
-  std::int64_t pairs = 0;  // of all of them
-
-  bool is_full() const { return count == max_leases; }
-};
 
 ExpertMlp::ExpertMlp(int layer, ExpertSource& source, const ExpertMlpOptions& options)
     : layer_(layer),
@@ -203,78 +183,92 @@ void ExpertMlp::pack_tiles(const StepContext& context, const Memory& memory, con
 
 // One panel of gate and of up per task, multiplied and packed for `down` on the spot.
 void ExpertMlp::gate_and_up(const StepContext& context, const Memory& memory, const Wave& wave) const {
-  const std::int64_t width = options_.width, panels = (width + panel - 1) / panel, tasks = wave.count * panels;
+  const std::int64_t width = options_.width;
+  Division division(wave, width);
+  for (std::size_t i = 0; i < static_cast<std::size_t>(wave.count); ++i) {
+    const Wave::Expert& expert = wave.experts[i];
+    const auto rows = [&](const Matrix& matrix) {
+      return rows_per_call(forms_[matrix.form], expert.pairs, options_.hidden);
+    };
+    division.add(i, std::max(rows(expert.gate), rows(expert.down)));  // what is packed as tiles is packed whole
+  }
   SwiGluFn* swiglu = swiglu_kernel.best();
-  const std::int64_t work = 2 * wave.pairs * width * options_.hidden / tasks;  // on average
+  const std::int64_t work = 2 * wave.pairs * width * options_.hidden / division.tasks;  // on average
   std::fill_n(memory.prepared, context.parallel.threads(), -1);
-  context.parallel.for_tasks(tasks, work, [&](std::int64_t task, int worker) {
-    const Wave::Expert& expert = wave.experts[static_cast<std::size_t>(task / panels)];
+  context.parallel.for_tasks(division.tasks, work, [&](std::int64_t index, int worker) {
+    const Division::Task task = division.task(index);
+    const Wave::Expert& expert = *task.expert;
     const bool one_form = expert.gate.form == expert.up.form;
-    const bool prepared = std::exchange(memory.prepared[worker], task / panels) == task / panels;
-    const std::int64_t begin = task % panels * panel, end = std::min(width, begin + panel);
-    const std::int64_t at = expert.first_pair - wave.base;
-    float* gate = memory.gate + at * width;
-    float* up = memory.up + at * width;
+    const bool prepared = std::exchange(memory.prepared[worker], task.group) == task.group;
+    float* gate = memory.gate + task.at * width;
+    float* up = memory.up + task.at * width;
     const auto multiply = [&](const Matrix& matrix, float* y, bool same_x, const std::byte* next) {
       const Compute form = forms_[matrix.form];
       const std::size_t row_bytes = packed_row_bytes(form, options_.hidden);
-      const std::int64_t first = takes_tiles(form) ? at : 0;  // tiles are of the wave's pairs, else rows are chosen
+      const std::int64_t first =
+          takes_tiles(form) ? task.at : 0;  // tiles are of the wave's pairs, else rows are chosen
       const std::byte* packed = memory.packed_x[matrix.form] + static_cast<std::size_t>(first) * row_bytes;
-      LinearFn* kernel = linear_kernel(form, expert.pairs);
+      LinearFn* kernel = linear_kernel(form, task.pairs);
       kernel({.weight = matrix.weight,
               .x = row_bytes > 0 ? static_cast<const void*>(packed) : context.input(0),
-              .x_rows = takes_tiles(form) ? nullptr : memory.pair_row + expert.first_pair,
-              .rows = expert.pairs,
+              .x_rows = takes_tiles(form) ? nullptr : memory.pair_row + wave.base + task.at,
+              .rows = task.pairs,
               .y = y,
               .y_stride = width,
-              .begin = begin,
-              .end = end,
+              .begin = task.begin,
+              .end = task.end,
               .scratch = memory.workers + static_cast<std::size_t>(worker) * memory.worker_bytes,
               .same_x = same_x,
               .next = next});
-      if (options_.rounding == Rounding::bf16) round_panel(y, expert.pairs, width, begin, end);
+      if (options_.rounding == Rounding::bf16) round_panel(y, task.pairs, width, task.begin, task.end);
     };
-    const bool last = task + 1 == tasks;
-    const Wave::Expert& following = wave.experts[last ? 0 : static_cast<std::size_t>((task + 1) / panels)];
-    multiply(expert.gate, gate, prepared && one_form, expert.up.weight.row(begin));
+    const bool last = index + 1 == division.tasks;
+    const Division::Task following = division.task(last ? 0 : index + 1);
+    multiply(expert.gate, gate, prepared && one_form, expert.up.weight.row(task.begin));
     multiply(expert.up, up, one_form,
-             last ? following.down.weight.row(0) : following.gate.weight.row((task + 1) % panels * panel));
-    for (std::int64_t i = begin; i < expert.pairs * width; i += width)
-      swiglu(gate + i, up + i, gate + i, end - begin, options_.rounding);
+             last ? following.expert->down.weight.row(0) : following.expert->gate.weight.row(following.begin));
+    for (std::int64_t i = task.begin; i < task.pairs * width; i += width)
+      swiglu(gate + i, up + i, gate + i, task.end - task.begin, options_.rounding);
     const Compute form = forms_[expert.down.form];
-    pack_columns(form, gate + begin, width, nullptr, expert.pairs, width, begin, end,
-                 memory.packed_t[expert.down.form] + static_cast<std::size_t>(at) * packed_row_bytes(form, width));
+    pack_columns(form, gate + task.begin, width, nullptr, task.pairs, width, task.begin, task.end,
+                 memory.packed_t[expert.down.form] + static_cast<std::size_t>(task.at) * packed_row_bytes(form, width));
   });
 }
 
 void ExpertMlp::down(const StepContext& context, const Memory& memory, const Wave& wave) const {
-  const std::int64_t hidden = options_.hidden, panels = (hidden + panel - 1) / panel, tasks = wave.count * panels;
-  const std::int64_t work = wave.pairs * options_.width * hidden / tasks;  // on average
+  const std::int64_t hidden = options_.hidden;
+  Division division(wave, hidden);
+  for (std::size_t i = 0; i < static_cast<std::size_t>(wave.count); ++i) {
+    const Wave::Expert& expert = wave.experts[i];
+    division.add(i, rows_per_call(forms_[expert.down.form], expert.pairs, options_.width));
+  }
+  const std::int64_t work = wave.pairs * options_.width * hidden / division.tasks;  // on average
   std::fill_n(memory.prepared, context.parallel.threads(), -1);
-  context.parallel.for_tasks(tasks, work, [&](std::int64_t task, int worker) {
-    const Wave::Expert& expert = wave.experts[static_cast<std::size_t>(task / panels)];
-    const std::int64_t begin = task % panels * panel, end = std::min(hidden, begin + panel);
-    const std::int64_t at = expert.first_pair - wave.base;
-    float* y = memory.y + at * hidden;
-    const Compute form = forms_[expert.down.form];
+  context.parallel.for_tasks(division.tasks, work, [&](std::int64_t index, int worker) {
+    const Division::Task task = division.task(index);
+    const Matrix& matrix = task.expert->down;
+    float* y = memory.y + task.at * hidden;
+    const Compute form = forms_[matrix.form];
     const std::size_t row_bytes = packed_row_bytes(form, options_.width);
-    const std::byte* packed = memory.packed_t[expert.down.form] + static_cast<std::size_t>(at) * row_bytes;
+    const std::byte* packed = memory.packed_t[matrix.form] + static_cast<std::size_t>(task.at) * row_bytes;
     const std::byte* next = nullptr;
-    if (task + 1 < tasks)
-      next = wave.experts[static_cast<std::size_t>((task + 1) / panels)].down.weight.row((task + 1) % panels * panel);
-    linear_kernel(
-        form, expert.pairs)({.weight = expert.down.weight,
-                             .x = row_bytes > 0 ? static_cast<const void*>(packed) : memory.gate + at * options_.width,
-                             .x_rows = nullptr,
-                             .rows = expert.pairs,
-                             .y = y,
-                             .y_stride = hidden,
-                             .begin = begin,
-                             .end = end,
-                             .scratch = memory.workers + static_cast<std::size_t>(worker) * memory.worker_bytes,
-                             .same_x = std::exchange(memory.prepared[worker], task / panels) == task / panels,
-                             .next = next});
-    if (options_.rounding == Rounding::bf16) round_panel(y, expert.pairs, hidden, begin, end);
+    if (index + 1 < division.tasks) {
+      const Division::Task following = division.task(index + 1);
+      next = following.expert->down.weight.row(following.begin);
+    }
+    LinearFn* kernel = linear_kernel(form, task.pairs);
+    kernel({.weight = matrix.weight,
+            .x = row_bytes > 0 ? static_cast<const void*>(packed) : memory.gate + task.at * options_.width,
+            .x_rows = nullptr,
+            .rows = task.pairs,
+            .y = y,
+            .y_stride = hidden,
+            .begin = task.begin,
+            .end = task.end,
+            .scratch = memory.workers + static_cast<std::size_t>(worker) * memory.worker_bytes,
+            .same_x = std::exchange(memory.prepared[worker], task.group) == task.group,
+            .next = next});
+    if (options_.rounding == Rounding::bf16) round_panel(y, task.pairs, hidden, task.begin, task.end);
   });
 }
 

@@ -66,6 +66,7 @@ class ExpertMlp final : public Op {
   struct Memory;
   struct Matrix;
   struct Wave;
+  struct Division;
 
   Use use_of(const StepContext& context) const;
   Matrix matrix(const Tensor& weight) const;

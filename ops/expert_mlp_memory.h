@@ -26,7 +26,7 @@ struct ExpertMlp::Memory {
   Packed packed_t;          // (wave_pairs) rows of `gate`, packed in each form
   float* y;                 // (wave_pairs, hidden)
   std::byte* workers;       // linear_scratch_bytes for each thread
-  std::int64_t* prepared;   // (threads) the expert of the wave whose inputs a thread's scratch holds, -1 for none
+  std::int64_t* prepared;   // (threads) the group of pairs whose inputs a thread's scratch holds, -1 for none
   std::size_t worker_bytes;
   std::size_t bytes;
 };

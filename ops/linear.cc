@@ -96,6 +96,12 @@ LinearFn* linear_kernel(Compute compute, std::int64_t rows) {
   return is_w8a8(compute) ? linear_w8a8_kernel.best() : linear_f32_kernel.best();
 }
 
+std::int64_t rows_per_call(Compute compute, std::int64_t rows, std::int64_t inputs) {
+  if (compute == Compute::f32 || is_w8a8(compute) || takes_tiles(compute)) return rows;
+  const std::int64_t most = LinearScratch::group_rows(inputs), groups = (rows + most - 1) / most;
+  return (rows + groups - 1) / groups;
+}
+
 Linear::Linear(std::vector<LinearPart> parts) {
   require(!parts.empty(), Errc::bad_argument, "linear: no weight");
   compute_ = parts[0].options.compute;
@@ -116,15 +122,11 @@ Linear::Linear(std::vector<LinearPart> parts) {
 Linear::Linear(const Tensor& weight, LinearOptions options)
     : Linear(std::vector<LinearPart>{{weight, std::move(options)}}) {}
 
-// Kernels of bf16 prepare the inputs of a group of rows at a time, which takes as long as some outputs do: of more
-// rows, each task has one group, and those of a group follow each other. There are several tasks for each thread, so
-// that a slow one is helped at its end; of whole panels of scales where there are many outputs, and none less than a
-// fork-join is worth.
-Linear::Division Linear::division_of(std::int64_t rows, int threads) const noexcept {
-  const bool grouped = compute_ != Compute::f32 && !is_w8a8(compute_) && !takes_tiles(compute_);
-  const std::int64_t most = grouped ? LinearScratch::group_rows(inputs_) : rows;
-  Division division = {.rows = rows, .outputs = 0, .groups = (rows + most - 1) / most, .group_tasks = 0};
-  division.rows = (rows + division.groups - 1) / division.groups;
+// Tasks of one group of rows follow each other. There are several for each thread, so that a slow one is helped at its
+// end; of whole panels of scales where there are many outputs, and none less than a fork-join is worth.
+Linear::Division Linear::division_of(std::int64_t rows, int threads) const {
+  Division division = {.rows = rows_per_call(compute_, rows, inputs_), .outputs = 0, .groups = 0, .group_tasks = 0};
+  division.groups = (rows + division.rows - 1) / division.rows;
   const std::int64_t grain = outputs_ >= 8 * linear_block * threads ? linear_block : output_grain;
   const std::int64_t share = outputs_ * division.groups / (tasks_per_thread * threads) / grain * grain;
   const std::int64_t worthwhile = Parallel::least_work / (division.rows * inputs_) + 1;

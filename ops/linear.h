@@ -50,6 +50,11 @@ void pack_columns(Compute compute, const float* x, std::int64_t stride, const st
 // The kernel to call for so many rows on the active tier.
 LinearFn* linear_kernel(Compute compute, std::int64_t rows);
 
+// How many of `rows` to give that kernel at a time where it is called for one range of outputs after the other: kernels
+// of bf16 prepare the inputs of a group of rows in their scratch, which takes as long as some outputs do, and find them
+// there in the next call (LinearCall::same_x). All groups but the last are as large.
+std::int64_t rows_per_call(Compute compute, std::int64_t rows, std::int64_t inputs);
+
 // One weight and what becomes of its product.
 struct LinearPart {
   Tensor weight;
@@ -96,7 +101,7 @@ class Linear final : public Op {
     std::size_t worker_bytes, bytes;
   };
 
-  Division division_of(std::int64_t rows, int threads) const noexcept;
+  Division division_of(std::int64_t rows, int threads) const;
   Task task_of(std::int64_t index, std::int64_t rows, const Division& division) const noexcept;
   Memory layout(std::int64_t rows, int threads, std::byte* scratch) const noexcept;
 

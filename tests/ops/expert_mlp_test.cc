@@ -226,6 +226,14 @@ TEST(ExpertMlp, SameBitsAsSingleOperatorsForAnyTierRowsAndThreads) {
       for (std::int64_t rows : {1, 2, 37}) expect_composed(source, make_case(random, small(compute, rounding), rows));
 }
 
+// More rows of an expert than a kernel prepares the inputs of at a time, and several panels of outputs.
+TEST(ExpertMlp, SameBitsForGroupsOfRowsOfAnExpert) {
+  test::Random random(9);
+  const ExpertMlpOptions options{.hidden = 200, .width = 136, .top_k = 2, .experts = 4};
+  Experts source(random, 4, 200, 136);
+  expect_composed(source, make_case(random, options, 210));
+}
+
 TEST(ExpertMlp, QuantizesTheInputsOfMatricesInFp8) {
   test::Random random(7);
   Experts source(random, 24, 200, 136), mixed(random, 24, 200, 136);
