@@ -205,8 +205,8 @@ void ExpertMlp::gate_and_up(const StepContext& context, const Memory& memory, co
     const auto multiply = [&](const Matrix& matrix, float* y, bool same_x, const std::byte* next) {
       const Compute form = forms_[matrix.form];
       const std::size_t row_bytes = packed_row_bytes(form, options_.hidden);
-      const std::int64_t first =
-          takes_tiles(form) ? task.at : 0;  // tiles are of the wave's pairs, else rows are chosen
+      // Tiles are of the wave's pairs, else rows are chosen.
+      const std::int64_t first = takes_tiles(form) ? task.at : 0;
       const std::byte* packed = memory.packed_x[matrix.form] + static_cast<std::size_t>(first) * row_bytes;
       LinearFn* kernel = linear_kernel(form, task.pairs);
       kernel({.weight = matrix.weight,
