@@ -50,7 +50,7 @@ struct EngineOptions {
   std::uint64_t aside = 0;    // of it, for what the application takes itself: buffers, results it is handed
   std::int64_t sessions = 1;  // that will be full at the same time, for which memory is set aside
   std::int64_t context = 0;   // most tokens of a session; 0 = the model's own limit, or less where memory is short
-  std::int64_t chunk = 0;     // most rows of one pass; 0 = 512, or more where experts are read for them
+  std::int64_t chunk = 0;     // most rows of one pass; 0 = 512, or more where many experts share them
   MachineRates rates;         // for that choice
   std::int64_t window = 0;    // overrides the visible keys of sliding layers; 0 = as configured
   int mtp_layers = 0;         // multi-token-prediction layers to load; at most those the files hold

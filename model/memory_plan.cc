@@ -18,7 +18,7 @@ namespace {
 
 constexpr std::uint64_t mebi = std::uint64_t{1} << 20, gibi = std::uint64_t{1} << 30;
 constexpr std::int64_t logits_at_once = 64;  // rows: 39 MB of a vocabulary of 150,000
-constexpr std::int64_t context_step = 1024, default_chunk = 512, ordinary_prompt = 2048;
+constexpr std::int64_t context_step = 1024, default_chunk = 512, ordinary_prompt = 2048, rows_per_expert = 64;
 
 // What a process takes beyond what it has when its headers are read: stacks, lists, buffers of the C library.
 constexpr std::uint64_t process_growth = 8 * mebi, growth_per_thread = mebi / 2;
@@ -71,7 +71,7 @@ class Planner {
     if (in_.context == 0 && !all_fits()) choose_context();
     plan_.experts.resident = all_fits();
     if (!plan_.experts.resident) plan_.loading = in_.weights.loading_bytes();
-    if (in_.chunk == 0 && !plan_.experts.resident) choose_chunk();
+    if (in_.chunk == 0) plan_.experts.resident ? choose_chunk_in_memory() : choose_chunk_from_disk();
     if (!plan_.experts.resident)
       plan_.experts.cache_bytes =
           std::min(plan_.experts.resident_bytes, plan_.budget - std::min(plan_.budget, plan_.other()));
@@ -116,10 +116,20 @@ class Planner {
     set_context(std::clamp(whole_steps, std::min(context_step, in_.config.max_positions), in_.config.max_positions));
   }
 
+  // Where all experts are in memory, so many tokens share a pass that each of its experts has about enough of them to
+  // make decoding its weights cheap, as far as the experts stay there.
+  void choose_chunk_in_memory() {
+    const RouterSpec& router = in_.config.router;
+    if (router.experts == 0) return;
+    std::int64_t chunk = std::clamp(rows_per_expert * router.experts / router.top_k, default_chunk, ordinary_prompt);
+    for (set_chunk(chunk); chunk > default_chunk && !all_fits(); set_chunk(chunk))
+      chunk = std::max(default_chunk, chunk / 2);
+  }
+
   // Where experts are read for a prompt, as many tokens share a pass as make computing take as long, and so many that
   // an ordinary prompt has every expert read once; working memory for them takes at most a quarter of what it shares
   // with the cache.
-  void choose_chunk() {
+  void choose_chunk_from_disk() {
     const std::uint64_t left = plan_.budget - std::min(plan_.budget, plan_.other());
     const double share =
         plan_.experts.resident_bytes > 0

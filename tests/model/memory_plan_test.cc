@@ -111,8 +111,24 @@ TEST(MemoryPlan, OfTheFullSizeOnASmallMachine) {
   const auto large = planned(path, {.memory = 400 * gibi});
   EXPECT_TRUE(large->plan().experts.resident);
   EXPECT_EQ(large->plan().context, 262144);
-  EXPECT_EQ(large->plan().chunk, 512);
+  EXPECT_EQ(large->plan().chunk, 2048) << "64 rows for each of 256 experts, 8 of which a token has";
   EXPECT_NE(estimate_speed(large->program(), large->config(), large->plan(), {}).decode.limit(), Resource::disk);
+}
+
+// Long passes are worth less than experts that stay in memory.
+TEST(MemoryPlan, APassIsAsLongAsTheExpertsInMemoryAllow) {
+  const test::TempFolder folder;
+  const fs::path path = full_model(folder, "minimax_m2");
+  const MemoryPlan shortest = planned(path, {.memory = 400 * gibi, .context = 4096, .chunk = 512})->plan();
+  ASSERT_TRUE(shortest.experts.resident);
+  std::int64_t chunk = 512;
+  for (const std::uint64_t more : {std::uint64_t{0}, shortest.workspace, 4 * shortest.workspace}) {
+    const MemoryPlan plan = planned(path, {.memory = shortest.total() + more + (gibi >> 6), .context = 4096})->plan();
+    EXPECT_TRUE(plan.experts.resident) << more;
+    EXPECT_LE(plan.total(), plan.budget) << more;
+    EXPECT_EQ(plan.chunk, chunk) << more;
+    chunk *= 2;
+  }
 }
 
 TEST(MemoryPlan, WhatIsSetAsideAndWhatLoadingTakesCount) {
