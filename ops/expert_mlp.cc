@@ -194,12 +194,12 @@ void ExpertMlp::gate_and_up(const StepContext& context, const Memory& memory, co
   }
   SwiGluFn* swiglu = swiglu_kernel.best();
   const std::int64_t work = 2 * wave.pairs * width * options_.hidden / division.tasks;  // on average
-  std::fill_n(memory.prepared, context.parallel.threads(), -1);
+  memory.workers.clear();
   context.parallel.for_tasks(division.tasks, work, [&](std::int64_t index, int worker) {
     const Division::Task task = division.task(index);
     const Wave::Expert& expert = *task.expert;
     const bool one_form = expert.gate.form == expert.up.form;
-    const bool prepared = std::exchange(memory.prepared[worker], task.group) == task.group;
+    const bool prepared = memory.workers.hold(worker, task.group);
     float* gate = memory.gate + task.at * width;
     float* up = memory.up + task.at * width;
     const auto multiply = [&](const Matrix& matrix, float* y, bool same_x, const std::byte* next) {
@@ -217,7 +217,7 @@ void ExpertMlp::gate_and_up(const StepContext& context, const Memory& memory, co
               .y_stride = width,
               .begin = task.begin,
               .end = task.end,
-              .scratch = memory.workers + static_cast<std::size_t>(worker) * memory.worker_bytes,
+              .scratch = memory.workers.of(worker),
               .same_x = same_x,
               .next = next});
       if (options_.rounding == Rounding::bf16) round_panel(y, task.pairs, width, task.begin, task.end);
@@ -243,7 +243,7 @@ void ExpertMlp::down(const StepContext& context, const Memory& memory, const Wav
     division.add(i, rows_per_call(forms_[expert.down.form], expert.pairs, options_.width));
   }
   const std::int64_t work = wave.pairs * options_.width * hidden / division.tasks;  // on average
-  std::fill_n(memory.prepared, context.parallel.threads(), -1);
+  memory.workers.clear();
   context.parallel.for_tasks(division.tasks, work, [&](std::int64_t index, int worker) {
     const Division::Task task = division.task(index);
     const Matrix& matrix = task.expert->down;
@@ -265,8 +265,8 @@ void ExpertMlp::down(const StepContext& context, const Memory& memory, const Wav
             .y_stride = hidden,
             .begin = task.begin,
             .end = task.end,
-            .scratch = memory.workers + static_cast<std::size_t>(worker) * memory.worker_bytes,
-            .same_x = std::exchange(memory.prepared[worker], task.group) == task.group,
+            .scratch = memory.workers.of(worker),
+            .same_x = memory.workers.hold(worker, task.group),
             .next = next});
     if (options_.rounding == Rounding::bf16) round_panel(y, task.pairs, hidden, task.begin, task.end);
   });

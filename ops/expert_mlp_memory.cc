@@ -31,9 +31,7 @@ ExpertMlp::Memory ExpertMlp::layout(std::int64_t rows, int threads, std::byte* s
   memory.gate = carver.take<float>(memory.wave_pairs * options_.width);
   memory.up = carver.take<float>(memory.wave_pairs * options_.width);
   memory.y = carver.take<float>(memory.wave_pairs * options_.hidden);
-  memory.worker_bytes = linear_scratch_bytes(std::max(options_.hidden, options_.width));
-  memory.workers = carver.take<std::byte>(threads * static_cast<std::int64_t>(memory.worker_bytes));
-  memory.prepared = carver.take<std::int64_t>(threads);
+  memory.workers = WorkerScratch(carver, std::max(options_.hidden, options_.width), threads);
   memory.bytes = carver.used();
   return memory;
 }

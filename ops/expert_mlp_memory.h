@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "ops/expert_mlp.h"
+#include "ops/worker_scratch.h"
 
 namespace millrace {
 
@@ -25,9 +26,7 @@ struct ExpertMlp::Memory {
   float* up;                // (wave_pairs, width)
   Packed packed_t;          // (wave_pairs) rows of `gate`, packed in each form
   float* y;                 // (wave_pairs, hidden)
-  std::byte* workers;       // linear_scratch_bytes for each thread
-  std::int64_t* prepared;   // (threads) the group of pairs whose inputs a thread's scratch holds, -1 for none
-  std::size_t worker_bytes;
+  WorkerScratch workers;
   std::size_t bytes;
 };
 

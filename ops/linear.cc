@@ -6,6 +6,7 @@
 #include "ops/linear_tiles.h"
 #include "ops/linear_w8a8.h"
 #include "ops/scratch_carver.h"
+#include "ops/worker_scratch.h"
 #include "runtime/bfloat16.h"
 #include "runtime/error.h"
 
@@ -98,8 +99,7 @@ LinearFn* linear_kernel(Compute compute, std::int64_t rows) {
 
 std::int64_t rows_per_call(Compute compute, std::int64_t rows, std::int64_t inputs) {
   if (compute == Compute::f32 || is_w8a8(compute) || takes_tiles(compute)) return rows;
-  const std::int64_t most = LinearScratch::group_rows(inputs), groups = (rows + most - 1) / most;
-  return (rows + groups - 1) / groups;
+  return LinearScratch::even_group_rows(inputs, rows);
 }
 
 Linear::Linear(std::vector<LinearPart> parts) {
@@ -154,13 +154,18 @@ Linear::Task Linear::task_of(std::int64_t index, std::int64_t rows, const Divisi
   }
 }
 
+// The scratch memory of a step.
+struct Linear::Memory {
+  std::byte* packed;  // the rows, as kernels take them
+  WorkerScratch workers;
+  std::size_t bytes;
+};
+
 Linear::Memory Linear::layout(std::int64_t rows, int threads, std::byte* scratch) const noexcept {
   ScratchCarver carver(scratch);
   Memory memory{};
   memory.packed = carver.take<std::byte>(rows * static_cast<std::int64_t>(packed_row_bytes(compute_, inputs_)));
-  memory.worker_bytes = linear_scratch_bytes(inputs_);
-  memory.workers = carver.take<std::byte>(threads * static_cast<std::int64_t>(memory.worker_bytes));
-  memory.prepared = carver.take<std::int64_t>(threads);
+  memory.workers = WorkerScratch(carver, inputs_, threads);
   memory.bytes = carver.used();
   return memory;
 }
@@ -182,7 +187,7 @@ void Linear::run(const StepContext& context) const {
                                            memory.packed + static_cast<std::size_t>(begin) * row_bytes);
                                });
   LinearFn* kernel = linear_kernel(compute_, rows);
-  std::fill_n(memory.prepared, threads, -1);
+  memory.workers.clear();
   const Division division = division_of(rows, threads);
   const std::int64_t tasks = division.groups * division.group_tasks;
   context.parallel.for_tasks(
@@ -199,8 +204,8 @@ void Linear::run(const StepContext& context) const {
                 .y_stride = part.weight.outputs,
                 .begin = task.begin,
                 .end = task.end,
-                .scratch = memory.workers + static_cast<std::size_t>(worker) * memory.worker_bytes,
-                .same_x = std::exchange(memory.prepared[worker], task.group) == task.group});
+                .scratch = memory.workers.of(worker),
+                .same_x = memory.workers.hold(worker, task.group)});
         part.finish(y, task.rows, task.begin, task.end);
       });
 }

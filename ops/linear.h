@@ -94,12 +94,7 @@ class Linear final : public Op {
     std::size_t part = 0;
     std::int64_t begin = 0, end = 0;
   };
-  struct Memory {  // of a step
-    std::byte* packed;
-    std::byte* workers;      // worker_bytes each
-    std::int64_t* prepared;  // the group that a worker's scratch holds, or -1
-    std::size_t worker_bytes, bytes;
-  };
+  struct Memory;
 
   Division division_of(std::int64_t rows, int threads) const;
   Task task_of(std::int64_t index, std::int64_t rows, const Division& division) const noexcept;

@@ -107,11 +107,10 @@ class Panel {
         strip_blocks_(LinearScratch::strip_inputs(call.weight.inputs) / linear_block) {}
 
   void run() noexcept {
-    const std::int64_t most = LinearScratch::group_rows(call_.weight.inputs), groups = (call_.rows + most - 1) / most;
-    const std::int64_t group = (call_.rows + groups - 1) / groups;
+    const std::int64_t group = LinearScratch::even_group_rows(call_.weight.inputs, call_.rows);
     for (std::int64_t first = 0; first < call_.rows; first += group) {
       const std::int64_t rows = call_.rows - first < group ? call_.rows - first : group;
-      if (groups > 1 || !call_.same_x)
+      if (group < call_.rows || !call_.same_x)
         for (std::int64_t row = 0; row < rows; ++row) spread_row(first + row, row);
       for (std::int64_t o = call_.begin; o < call_.end; o += Mul::outputs) {
         const int outputs = static_cast<int>(call_.end - o < Mul::outputs ? call_.end - o : Mul::outputs);

@@ -130,6 +130,11 @@ struct LinearScratch {
     const std::int64_t threes = group_bytes / (12 * padded_inputs(inputs));
     return 3 * (threes < 2 ? 2 : threes > 32 ? 32 : threes);
   }
+  // The same for groups of about equal size that have so many rows in all.
+  static constexpr std::int64_t even_group_rows(std::int64_t inputs, std::int64_t rows) noexcept {
+    const std::int64_t most = group_rows(inputs), groups = (rows + most - 1) / most;
+    return (rows + groups - 1) / groups;
+  }
   // Inputs of a strip of weights, which stays in the first-level cache: a whole row where it can, since between strips
   // sums are kept for each accumulator; else a multiple of 8 blocks.
   static constexpr std::int64_t strip_inputs(std::int64_t inputs) noexcept {
