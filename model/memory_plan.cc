@@ -104,6 +104,13 @@ class Planner {
         in_.programs.main, pass_limits(chunk, plan_.context, in_.programs.mtp.size(), in_.threads)));
   }
 
+  // `chunk` or, while that is too long, half of it and so on, but not less than default_chunk.
+  template <class TooLong>
+  void set_longest_chunk(std::int64_t chunk, TooLong&& too_long) {
+    for (set_chunk(chunk); chunk > default_chunk && too_long(); set_chunk(chunk))
+      chunk = std::max(default_chunk, chunk / 2);
+  }
+
   // Full sessions take at most a quarter of what they share with the experts.
   void choose_context() {
     const std::uint64_t others = plan_.process + plan_.aside + plan_.weights.total() + plan_.working() - plan_.kv();
@@ -121,9 +128,8 @@ class Planner {
   void choose_chunk_in_memory() {
     const RouterSpec& router = in_.config.router;
     if (router.experts == 0) return;
-    std::int64_t chunk = std::clamp(rows_per_expert * router.experts / router.top_k, default_chunk, ordinary_prompt);
-    for (set_chunk(chunk); chunk > default_chunk && !all_fits(); set_chunk(chunk))
-      chunk = std::max(default_chunk, chunk / 2);
+    set_longest_chunk(std::clamp(rows_per_expert * router.experts / router.top_k, default_chunk, ordinary_prompt),
+                      [this] { return !all_fits(); });
   }
 
   // Where experts are read for a prompt, as many tokens share a pass as make computing take as long, and so many that
@@ -136,9 +142,8 @@ class Planner {
             ? std::min(1.0, static_cast<double>(left) / static_cast<double>(plan_.experts.resident_bytes))
             : 1;
     const double read = static_cast<double>(plan_.experts.file_bytes) * (1 - share);
-    std::int64_t chunk = std::max(ordinary_prompt, break_even_chunk(in_.programs.main, in_.config, read, in_.rates));
-    for (set_chunk(chunk); chunk > default_chunk && plan_.workspace > left / 4; set_chunk(chunk))
-      chunk = std::max(default_chunk, chunk / 2);
+    set_longest_chunk(std::max(ordinary_prompt, break_even_chunk(in_.programs.main, in_.config, read, in_.rates)),
+                      [this, left] { return plan_.workspace > left / 4; });
   }
 
   const PlanInputs& in_;
